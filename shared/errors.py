@@ -1,0 +1,43 @@
+"""The facts that can stand in a caller's way, as exceptions that know nothing of HTTP; api/problems.py maps them."""
+
+
+class PaydeskError(Exception):
+    """Anything that Paydesk refuses or cannot do; `code` is stable and part of the wire contract."""
+
+    code = "internal"
+
+
+class SettingsRefused(PaydeskError):
+    """The desk must not start like this; the sentence says what to change. Exit code 78."""
+
+    code = "settings_refused"
+
+
+class StoreUnavailable(PaydeskError):
+    """The store did not answer in time. What was asked may or may not have been done; asking again is safe."""
+
+    code = "store_unavailable"
+
+
+class StoreFull(PaydeskError):
+    """The store has no memory left for new jobs; those it has still finish. Nothing was stored."""
+
+    code = "store_full"
+
+
+class IdempotencyConflict(PaydeskError):
+    """The same Idempotency-Key came before with another request. Nothing was stored."""
+
+    code = "idempotency_key_reused"
+
+
+class JobNotFound(PaydeskError):
+    """No job of this caller has that id."""
+
+    code = "not_found"
+
+
+class WrongSecret(PaydeskError):
+    """The store belongs to a desk with another instance secret; its ids could not be derived again."""
+
+    code = "wrong_secret"

@@ -1,0 +1,70 @@
+-- What every script that changes jobs knows of them. KEYS[1] is the root of all keys.
+-- Scripts are the only writers; each runs alone, so what stands in one script happens in one step.
+local root = KEYS[1]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local EVENTS_KEPT = 500000
+local FINAL = {succeeded = true, failed = true, canceled = true}
+local AWAITS_NOBODY = {succeeded = true, failed = true, canceled = true, pending = true, parked = true}
+
+local function job_key(id) return root .. 'job:' .. id end
+
+local function read(id, ...)
+  local names, found = {...}, {}
+  for i, value in ipairs(redis.call('HMGET', job_key(id), ...)) do
+    if value then found[names[i]] = value end
+  end
+  return found
+end
+
+local function whole(value) return string.format('%.0f', value) end
+
+local function event(name, fields)
+  local flat = {'event', name}
+  for _, pair in ipairs(fields) do
+    if pair[2] then flat[#flat + 1] = pair[1]; flat[#flat + 1] = pair[2] end
+  end
+  redis.call('XADD', root .. 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(flat))
+end
+
+local function job_event(id, job, status, more)
+  local fields = {{'job_id', id}, {'kind', job.kind}, {'status', status}, {'amount_cents', job.amount_cents},
+                  {'currency', job.currency}}
+  for _, pair in ipairs(more or {}) do fields[#fields + 1] = pair end
+  event('job.' .. status, fields)
+end
+
+-- Move a job to another status: its record, the index of each status, the event, the waiters. `job` holds its status,
+-- kind, lane, amount_cents, currency and created_ms as they stand.
+local function change(id, job, to, fields, more)
+  fields[#fields + 1] = 'status'; fields[#fields + 1] = to
+  fields[#fields + 1] = 'updated_ms'; fields[#fields + 1] = whole(now)
+  redis.call('HSET', job_key(id), unpack(fields))
+  if job.status == to then return end
+  redis.call('ZREM', root .. 'jobs:' .. job.status, id)
+  redis.call('ZADD', root .. 'jobs:' .. to, job.created_ms, id)
+  job_event(id, job, to, more)
+  if AWAITS_NOBODY[to] then redis.call('PUBLISH', root .. 'changed', id) end
+end
+
+local function due_at(id, job, ms) redis.call('ZADD', root .. 'due:' .. job.lane, whole(ms), id) end
+
+local function never_due(id, job) redis.call('ZREM', root .. 'due:' .. job.lane, id) end
+
+local function create(id, fields, delay_ms)
+  fields.status, fields.created_ms, fields.updated_ms = 'queued', whole(now), whole(now)
+  local flat = {}
+  for name, value in pairs(fields) do flat[#flat + 1] = name; flat[#flat + 1] = value end
+  redis.call('HSET', job_key(id), unpack(flat))
+  redis.call('ZADD', root .. 'jobs', whole(now), id)
+  redis.call('ZADD', root .. 'jobs:queued', whole(now), id)
+  due_at(id, fields, now + delay_ms)
+  job_event(id, fields, 'queued')
+end
+
+local function park(id, job, code, message)
+  never_due(id, job)
+  change(id, job, 'parked', {'error', cjson.encode({code = code, message = message, retryable = false})},
+         {{'error_code', code}})
+end

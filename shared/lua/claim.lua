@@ -1,0 +1,73 @@
+#!lua flags=allow-oom
+-- Claim jobs for one worker: lease, fence and doubt in one step. ARGV: the caller's token, lease in milliseconds, the
+-- desk's mode and account, how old a first send may be to send again, crashes that park a job, then the job ids.
+-- Answers one {id, verdict, record...} per id: claimed with the flat hash, or why not. Sent again with its token after a
+-- lost reply it answers the same jobs. Nothing is claimed while the desk is on hold; a live lease is never taken over.
+-- include _job.lua
+local token, lease_ms, mode, account = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local resend_ms, most_crashes = tonumber(ARGV[5]), tonumber(ARGV[6])
+local on_hold = redis.call('EXISTS', root .. 'hold') == 1
+
+local function claimed(id)
+  return {id, 'claimed', unpack(redis.call('HGETALL', job_key(id)))}
+end
+
+-- Why a job cannot be claimed now; nil when it can.
+local function obstacle(id, job)
+  if not job.status then return 'missing' end
+  if FINAL[job.status] or job.status == 'parked' then return job.status end
+  if job.status == 'running' then return 'running' end
+  if on_hold then return 'hold' end
+  if tonumber(job.lease_until_ms or '0') > now then return 'running' end
+  if job.status ~= 'queued' and tonumber(job.next_ms or '0') > now then return 'not_due' end
+  if job.mode ~= 'none' and (job.mode ~= mode or job.account ~= account) then
+    park(id, job, 'other_account', 'This job was accepted for another Stripe account or mode than the desk has now.')
+    return 'parked'
+  end
+  if tonumber(job.crashes or '0') >= most_crashes then
+    park(id, job, 'poison', 'Workers crashed repeatedly while they had this job.')
+    return 'parked'
+  end
+  if job.status == 'unknown' and job.first_sent_ms and now - tonumber(job.first_sent_ms) > resend_ms then
+    redis.call('HSET', job_key(id), 'next_ms', whole(now + 3600000))
+    due_at(id, job, now + 3600000)
+    return 'too_old'
+  end
+end
+
+local function take(id, job)
+  local lease_until = whole(now + lease_ms)
+  local fields = {'fence', tonumber(job.fence or '0') + 1, 'lease_until_ms', lease_until, 'claim_token', token}
+  due_at(id, job, now + lease_ms)
+  if job.status == 'pending' then -- a look sends nothing, so it is neither an attempt nor a doubt, and clients see no change
+    redis.call('HSET', job_key(id), unpack(fields))
+    return
+  end
+  local attempt = tonumber(job.attempts or '0') + 1
+  local more = {'attempts', attempt, 'own_doubt', '0'}
+  if job.mode ~= 'none' then
+    more = {'attempts', attempt, 'own_doubt', '1', 'doubts', tonumber(job.doubts or '0') + 1,
+            'first_sent_ms', job.first_sent_ms or whole(now)}
+  end
+  for _, value in ipairs(more) do fields[#fields + 1] = value end
+  change(id, job, 'running', fields, {{'attempt', attempt}})
+end
+
+local answers = {}
+for i = 7, #ARGV do
+  local id = ARGV[i]
+  local job = read(id, 'status', 'kind', 'lane', 'amount_cents', 'currency', 'created_ms', 'mode', 'account', 'attempts',
+                   'fence', 'doubts', 'crashes', 'lease_until_ms', 'next_ms', 'first_sent_ms', 'claim_token')
+  if job.claim_token == token and tonumber(job.lease_until_ms or '0') > now and not FINAL[job.status] then
+    answers[#answers + 1] = claimed(id)
+  else
+    local why_not = obstacle(id, job)
+    if why_not then
+      answers[#answers + 1] = {id, why_not}
+    else
+      take(id, job)
+      answers[#answers + 1] = claimed(id)
+    end
+  end
+end
+return answers

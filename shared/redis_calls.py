@@ -1,0 +1,122 @@
+"""Calls to the store that leave together: what is asked in one turn of the loop shares a round trip and an fsync."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Self
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from shared.errors import StoreFull, StoreUnavailable
+
+ROOT = "{pd}:"
+"""The root of every key: a hash tag, so that a cluster keeps them all in one slot. The only KEYS[1] of every script."""
+
+SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circuit")
+_CALLS_TOGETHER = 128
+_CONNECTIONS = 8
+_PASSING = (ReadOnlyError, MasterDownError)
+_PASSING_PREFIXES = ("MISCONF", "BUSY", "NOREPLICAS")
+"""Answers of a server that is there and will serve again: a full disk, a failover, a script that takes long."""
+
+
+def script_text(name: str) -> str:
+    """The text of a script as the server gets it: a line `-- include X` is replaced by X."""
+    folder = files("shared") / "lua"
+    lines = (folder / f"{name}.lua").read_text().splitlines()
+    return "\n".join((folder / line.removeprefix("-- include ")).read_text() if line.startswith("-- include ") else line
+                     for line in lines)
+
+
+class RedisCalls:
+    """One process's way to one Redis server. Every call answers or raises StoreUnavailable within its deadline.
+
+    StoreUnavailable leaves open whether the call took effect. There are no hidden retries: only a caller knows what may
+    be said twice. Built and used on one event loop.
+    """
+
+    def __init__(self, redis: "Redis", *, deadline_seconds: float) -> None:
+        self.redis = redis
+        self._deadline_seconds = deadline_seconds
+        self._scripts = {name: script_text(name) for name in SCRIPT_NAMES}
+        self._shas = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+                      for name, text in self._scripts.items()}
+        self._waiting: list[tuple[Sequence[Any], asyncio.Future[Any]]] = []
+        self._sending: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def connect(cls, url: str, *, deadline_seconds: float) -> Self:
+        """Prepare to talk to the server at `url`; nothing is sent yet."""
+        pool = BlockingConnectionPool.from_url(
+            url, max_connections=_CONNECTIONS, timeout=deadline_seconds, decode_responses=True, protocol=2,
+            socket_timeout=deadline_seconds, socket_connect_timeout=deadline_seconds, socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0), health_check_interval=0)
+        return cls(Redis(connection_pool=pool), deadline_seconds=deadline_seconds)
+
+    async def close(self) -> None:
+        """Wait for what is under way and let go of the connections."""
+        if self._sending:
+            await asyncio.wait(self._sending)
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()
+
+    async def script(self, name: str, *args: str | float) -> Any:
+        """Run a script of shared/lua on ROOT and answer what it answers."""
+        call = ("EVALSHA", self._shas[name], 1, ROOT, *args)
+        try:
+            return await self.call(*call)
+        except NoScriptError:
+            await self.call("SCRIPT LOAD", self._scripts[name])
+            return await self.call(*call)
+
+    async def call(self, *command: Any) -> Any:
+        """Send one command, with all others of this turn of the loop, and answer its reply."""
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((command, reply))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._send_waiting)
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                return await reply
+        except TimeoutError:
+            raise StoreUnavailable("The store did not answer in time.") from None
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), _CALLS_TOGETHER):
+            task = asyncio.get_running_loop().create_task(self._send(waiting[start:start + _CALLS_TOGETHER]))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send(self, calls: list[tuple[Sequence[Any], asyncio.Future[Any]]]) -> None:
+        try:
+            pipeline = self.redis.pipeline(transaction=False)
+            for command, _ in calls:
+                pipeline.execute_command(*command)
+            replies = await pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError, asyncio.CancelledError) as failure:
+            replies = [failure] * len(calls)
+        for (_, future), reply in zip(calls, replies, strict=True):
+            if future.done():
+                continue
+            if isinstance(reply, BaseException):
+                future.set_exception(_meaning(reply))
+            else:
+                future.set_result(reply)
+
+
+def _meaning(failure: BaseException) -> Exception:
+    """Turn what Redis or the network said into a fact of the desk; a script's own mistake stays as it is."""
+    if isinstance(failure, NoScriptError):
+        return failure
+    if isinstance(failure, OutOfMemoryError):
+        return StoreFull("The store has no memory left for new jobs.")
+    passing = isinstance(failure, _PASSING) or str(failure).startswith(_PASSING_PREFIXES)
+    if isinstance(failure, ResponseError) and not passing:
+        return failure
+    return StoreUnavailable(f"The store cannot be used now ({type(failure).__name__}).")

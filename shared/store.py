@@ -1,0 +1,265 @@
+"""JobStore: the jobs and their atomic steps, each one script of shared/lua. The truth is behind this file."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from shared.errors import IdempotencyConflict, StoreUnavailable
+from shared.failpoints import failpoint
+from shared.ids import token
+from shared.jobs import Book, Job, Kind, Lane, Mode, NewJob, Status
+from shared.redis_calls import ROOT, RedisCalls
+
+CHANGED_CHANNEL = f"{ROOT}changed"
+"""Where the id of a job is published when nobody is going to move it soon: it wakes the waiters."""
+
+SECRET_SECONDS = 30 * 24 * 3600
+"""How long a client_secret is kept (API.md)."""
+
+BLIND_RESEND_MS = 12 * 3600 * 1000
+"""Until how long after the first send a job in doubt may be sent again. Stripe forgets a key after 24 h, and the same
+key would then charge anew (docs.stripe.com/api/idempotent_requests, read 2026-11-23); half of that leaves room."""
+
+CRASHES_THAT_PARK = 5
+_LIST_PAGE = 200
+_PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An accepted job, and whether an earlier submission had made it."""
+
+    job: Job
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A job that feed handed out. One with a crash behind it is hinted singly."""
+
+    job_id: str
+    kind: str
+    crashes: int
+
+
+class Basis(StrEnum):
+    """On what ground an answer stands."""
+
+    FACT = "fact"
+    """Stripe said so: recorded whoever brings it, even after its lease."""
+    MOCK = "mock"
+    """The mock said so: only on proof that no attempt may have reached Stripe."""
+    REFUSAL = "refusal"
+    """The processor refused: needs the live lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is to be recorded of a job: its outcome, the payment learned, and the entries to book, in one step."""
+
+    job: Job
+    basis: Basis
+    status: Status
+    book: Book
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    stripe_id: str | None = None
+    client_secret: str | None = None
+    payment: Mapping[str, str] | None = None
+    entries: Sequence[Mapping[str, str]] = ()
+    counts_as_failed: bool = False
+    only_without_doubt: bool = False
+    """A refusal that says nothing about earlier attempts stands only if none is in doubt."""
+    look_ms: int = 0
+    """For a pending job: when to look at it again."""
+    follow_up: NewJob | None = None
+    follow_up_ms: int = 0
+
+    def text(self) -> str:
+        """The answer as record.lua reads it."""
+        fields = {"book": self.book, "stripe_id": self.stripe_id, "result": _json_or_none(self.result),
+                  "error": _json_or_none(self.error)}
+        said = {
+            "job": self.job.id, "fence": str(self.job.fence), "basis": self.basis, "status": self.status,
+            "fields": {name: text for name, text in fields.items() if text is not None},
+            "error_code": self.error["code"] if self.error else None, "look_ms": self.look_ms,
+            "count_failed": self.book if self.counts_as_failed else None,
+            "answered": (self.basis is not Basis.MOCK) or None, "clean": self.only_without_doubt or None,
+            "secret": self.client_secret, "secret_seconds": SECRET_SECONDS, "payment": self.payment,
+            "entries": list(self.entries) or None,
+            "follow_up": None if self.follow_up is None else {
+                "id": self.follow_up.id, "fields": self.follow_up.fields(), "delay_ms": self.follow_up_ms},
+        }
+        return json.dumps({name: value for name, value in said.items() if value is not None})
+
+
+class Recorded(StrEnum):
+    """What became of an answer."""
+
+    RECORDED = "recorded"
+    ALREADY = "already"
+    """It was recorded before, by whoever was first."""
+    CONTRADICTED = "contradicted"
+    """The job had ended otherwise; the money is booked and the job says so."""
+    FENCED = "fenced"
+    """A guess without a live lease: nothing happened."""
+    IN_DOUBT = "in_doubt"
+    """A guess while another attempt may have reached Stripe: nothing happened."""
+    REACHABLE = "reachable"
+    """A mock answer while Stripe is not out of everybody's reach: nothing happened."""
+    MISSING = "missing"
+    """The store does not know the job; what money moved is booked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs, newest first, and whether there are older ones."""
+
+    jobs: Sequence[Job]
+    has_more: bool = False
+
+
+class JobStore:
+    """The jobs of one desk. Each method is one atomic step; StoreUnavailable leaves open whether it took effect."""
+
+    def __init__(self, calls: RedisCalls) -> None:
+        self._calls = calls
+
+    async def accept(self, new: NewJob, *, delay_ms: int, deadline_seconds: float) -> Accepted:
+        """Accept a job once; asked again with the same id and body, answer the job as it now stands.
+
+        `delay_ms`: when it is due if no hint reaches a worker. A lost reply is asked again with the same token until
+        the deadline, so the answer is the first one.
+        Raises IdempotencyConflict (another body), StoreFull, StoreUnavailable.
+        """
+        said, created_ms = await self._until(
+            deadline_seconds, "accept", new.id, token(), new.body_hash, delay_ms, json.dumps(new.fields()))
+        if said == "conflict":
+            raise IdempotencyConflict("This Idempotency-Key came before with another request.")
+        if said == "created":
+            life = {"status": Status.QUEUED, "created_ms": created_ms, "updated_ms": created_ms}
+            return Accepted(Job.from_hash(new.fields() | life), replayed=False)
+        job = await self.get(new.id)
+        if job is None:
+            raise StoreUnavailable("The store lost the job while it was read.")
+        return Accepted(job, replayed=True)
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job as it stands, its client_secret in the result while that is kept; None when there is none."""
+        failpoint("get.before")
+        fields, secret = await asyncio.gather(self._calls.call("HGETALL", _job_key(job_id)),
+                                              self._calls.call("GET", f"{ROOT}secret:{job_id}"))
+        return _job(fields, secret) if fields else None
+
+    async def page(self, *, caller: str, limit: int, status: Status | None = None, kind: Kind | None = None,
+                   starting_after: str | None = None) -> Page | None:
+        """This caller's jobs, newest first, without client secrets; None when `starting_after` names no job.
+
+        Filters beyond the status are applied while walking the index, so a rare kind costs a walk.
+        """
+        index = f"{ROOT}jobs:{status}" if status else f"{ROOT}jobs"
+        rank = 0
+        if starting_after is not None:
+            found = await self._calls.call("ZREVRANK", f"{ROOT}jobs", starting_after)
+            if found is None:
+                return None
+            created = await self._calls.call("ZSCORE", f"{ROOT}jobs", starting_after)
+            rank = await self._rank_after(index, starting_after, created)
+        chosen: list[Job] = []
+        while len(chosen) <= limit:
+            ids = await self._calls.call("ZREVRANGE", index, rank, rank + _LIST_PAGE - 1)
+            hashes = await asyncio.gather(*(self._calls.call("HGETALL", _job_key(job_id)) for job_id in ids))
+            jobs = (_job(fields, None) for fields in hashes if fields)
+            chosen += [job for job in jobs if job.caller == caller and kind in (None, job.kind)]
+            rank += len(ids)
+            if len(ids) < _LIST_PAGE:
+                break
+        return Page(chosen[:limit], has_more=len(chosen) > limit)
+
+    async def _rank_after(self, index: str, job_id: str, created: str) -> int:
+        """Where the walk goes on behind a job, also in an index that it has left meanwhile."""
+        rank = await self._calls.call("ZREVRANK", index, job_id)
+        if rank is not None:
+            return int(rank) + 1
+        newer: int = await self._calls.call("ZCOUNT", index, f"({created}", "+inf")
+        return newer
+
+    async def counts(self) -> dict[Status, int]:
+        """How many jobs are in each status."""
+        cards = await asyncio.gather(*(self._calls.call("ZCARD", f"{ROOT}jobs:{status}") for status in Status))
+        return dict(zip(Status, cards, strict=True))
+
+    async def claim(self, job_ids: Sequence[str], *, lease_ms: int, mode: Mode, account: str,
+                    claim_token: str) -> list[Job]:
+        """Lease the jobs that may be worked now and answer them, in order; the others are left out.
+
+        Sent again with its token after a lost reply, it answers the same jobs. Each gets a fence, and, unless its mode
+        is `none`, a doubt.
+        """
+        failpoint("claim.before")
+        answers = await self._calls.script("claim", claim_token, lease_ms, mode, account, BLIND_RESEND_MS,
+                                           CRASHES_THAT_PARK, *job_ids)
+        failpoint("claim.after")
+        return [_job(dict(zip(answer[2::2], answer[3::2], strict=True)), None)
+                for answer in answers if answer[1] == "claimed"]
+
+    async def record(self, answer: Answer, *, deadline_seconds: float) -> Recorded:
+        """Record an answer with its money, once. Safe to say again: a lost reply is asked again until the deadline."""
+        failpoint("record.before")
+        verdict, _ = await self._until(deadline_seconds, "record", answer.text())
+        failpoint("record.after")
+        return Recorded(verdict)
+
+    async def release(self, job: Job, *, error: Mapping[str, Any], delay_ms: int, unsent: bool, answered: bool,
+                      park: bool = False) -> Status | None:
+        """Give a claimed job back, due again after `delay_ms`, or to a human; None when its lease is another's by now.
+
+        `unsent`: proof that this attempt sent nothing takes its own doubt away. `answered`: Stripe is reachable.
+        """
+        failpoint("release.before")
+        said = await self._until(2.0, "release", job.id, job.fence, _flag(unsent), _flag(answered), delay_ms,
+                                 json.dumps(error), Status.PARKED if park else "")
+        failpoint("release.after")
+        return None if said == "fenced" else Status(said)
+
+    async def feed(self, lane: Lane, *, most: int, grace_ms: int) -> list[Due]:
+        """Hand out up to `most` jobs that are due in a lane; they are due again after the grace."""
+        failpoint("feed.before")
+        flat = await self._calls.script("feed", lane, most, grace_ms)
+        failpoint("feed.after")
+        return [Due(job_id, kind, int(crashes))
+                for job_id, kind, crashes in zip(flat[0::3], flat[1::3], flat[2::3], strict=True)]
+
+    async def _until(self, deadline_seconds: float, script: str, *args: Any) -> Any:
+        """Run a script that may be said twice until it answers or the deadline passes."""
+        end = time.monotonic() + deadline_seconds
+        while True:
+            try:
+                return await self._calls.script(script, *args)
+            except StoreUnavailable:
+                if time.monotonic() + _PAUSE_SECONDS >= end:
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _job_key(job_id: str) -> str:
+    return f"{ROOT}job:{job_id}"
+
+
+def _job(fields: dict[str, str], secret: str | None) -> Job:
+    job = Job.from_hash(fields)
+    if secret is None or job.result is None:
+        return job
+    return replace(job, result={**job.result, "client_secret": secret})
+
+
+def _flag(value: bool) -> str:  # noqa: FBT001  # a flag is what this writes
+    return "1" if value else "0"
+
+
+def _json_or_none(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)

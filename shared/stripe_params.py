@@ -1,0 +1,65 @@
+"""A request turned into the parameters that Stripe gets, frozen at accept: for singles, rows and retries alike."""
+
+from typing import Any
+
+from shared.ids import Ids
+from shared.jobs import Kind, Mode, NewJob
+from shared.requests import ChargeRequest, CustomerRequest, PaymentIntentRequest, Request
+from shared.settings import STRIPE_API_VERSION, Settings
+
+JOB_METADATA_KEY = "paydesk_job_id"
+"""Says at Stripe which job made an object: how a webhook or a list finds the job of an answer that was lost."""
+
+
+def idempotency_key(job_id: str, kind: Kind) -> str:
+    """Stripe's idempotency key of a job: its id and the operation, at every attempt the same."""
+    return f"{job_id}:{kind}"
+
+
+def new_job(request: Request, *, job_id: str, caller: str, settings: Settings) -> NewJob:
+    """Freeze a request into a job: its parameters, mode, account and API version never change from here on."""
+    amount_cents = request.amount_cents if isinstance(request, PaymentIntentRequest | ChargeRequest) else None
+    return NewJob(id=job_id, kind=request.kind, caller=caller, body_hash=request.body_hash(),
+                  request=request.normalised(), params=_params(request, job_id), mode=settings.mode,
+                  account=settings.account, api_version=STRIPE_API_VERSION, amount_cents=amount_cents)
+
+
+def mock_payment_job(ids: Ids, *, intent_job_id: str, caller: str, payment_intent_id: str,
+                     amount_cents: int) -> NewJob:
+    """The job in which the simulated customer pays a mock intent; the same one however often it is asked for."""
+    request = {"payment_intent_id": payment_intent_id, "amount_cents": amount_cents}
+    return NewJob(id=ids.child("mock_payment", intent_job_id), kind=Kind.STATUS_REFRESH, caller=caller, body_hash="",
+                  request=request, params={}, mode=Mode.NONE, account="", api_version=STRIPE_API_VERSION,
+                  amount_cents=amount_cents, links={"pays": intent_job_id})
+
+
+def _params(request: Request, job_id: str) -> dict[str, Any]:
+    match request:
+        case PaymentIntentRequest():
+            return _intent(request, job_id) | {"automatic_payment_methods": {"enabled": True}}
+        case ChargeRequest():
+            # Without a return_url Stripe confirms automatic methods only if none may redirect (changelog 2023-08-16).
+            params = _intent(request, job_id) | {
+                "confirm": True, "payment_method": request.payment_method_id,
+                "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"}}
+            return params | ({"customer": request.customer_id} if request.customer_id else {})
+        case CustomerRequest():
+            given = {"email": request.email, "name": request.name, "phone": request.phone}
+            return _present(given) | _metadata(request.metadata, job_id)
+        case _:
+            raise TypeError(type(request).__name__)
+
+
+def _intent(request: PaymentIntentRequest | ChargeRequest, job_id: str) -> dict[str, Any]:
+    given = {"description": request.description, "receipt_email": request.email}
+    return ({"amount": request.amount_cents, "currency": request.currency}
+            | _present(given)
+            | _metadata(request.metadata, job_id))
+
+
+def _present(given: dict[str, str | None]) -> dict[str, Any]:
+    return {name: text for name, text in given.items() if text is not None}
+
+
+def _metadata(given: dict[str, str] | None, job_id: str) -> dict[str, Any]:
+    return {"metadata": {**(given or {}), JOB_METADATA_KEY: job_id}}
