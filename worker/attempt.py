@@ -1,0 +1,269 @@
+"""attempt(desk, job): call, decide, record. The one place that decides what becomes of a claimed job."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from shared.errors import StoreUnavailable
+from shared.failpoints import failpoint
+from shared.jobs import Book, FallbackReason, Job, Kind, Mode, NewJob, Status, job_error
+from shared.ledger import captured
+from shared.results import CANCELED, SUCCEEDED, Customer, Payment, result_of
+from shared.settings import Fallback
+from shared.store import Answer, Basis, Recorded
+from shared.stripe_params import mock_payment_job
+from worker.desk import Desk
+from worker.processor import Declined, Mismatch, NotSent, Outcome, Processor, Refused, Settled, Throttled, Unknown
+
+log = structlog.get_logger(__name__)
+
+RECORD_SECONDS = 15.0
+"""How long a result is offered to a store that does not answer. A fact lost here comes again: its key is replayed."""
+
+CIRCUIT_WAIT_SECONDS = 1.5
+"""How long an attempt that could not connect waits for the other workers to try: about three of their ticks."""
+
+LOOK_AT_SECONDS = (60, 600, 3600, 6 * 3600, 24 * 3600)
+"""At what age a pending job is looked at; after the last, daily."""
+DAY_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits that double from `first` to `most` seconds, each shortened at random by up to half to spread retries."""
+
+    first: float
+    most: float
+
+    def ms(self, attempts: int) -> int:
+        """The wait after so many attempts."""
+        seconds = min(self.most, self.first * 2 ** min(attempts - 1, 30))
+        return int(1000 * seconds * random.uniform(0.5, 1))  # noqa: S311  # spreads load; nothing secret
+
+
+AFTER_DOUBT = Backoff(first=1, most=300)
+AFTER_THROTTLE = Backoff(first=1, most=30)
+AFTER_NOT_SENT = Backoff(first=1, most=30)
+AT_ONCE_MS = 200
+
+
+async def attempt(desk: Desk, job: Job, *, has_slot: bool) -> str:
+    """Work one claimed job to an answer or give it back; answers one line for people, without personal data.
+
+    `has_slot`: whether a slot of the budget was reserved for it; without one Stripe is not called.
+    Never raises for what Stripe or the network do. When the store does not answer, the lease ends by itself and the job
+    is taken up again.
+    """
+    try:
+        said = await (_look(desk, job) if job.status is Status.PENDING else _send(desk, job, has_slot=has_slot))
+    except StoreUnavailable:
+        log.warning("attempt_left", job_id=job.id, reason="store_unavailable")
+        said = "left"
+    return f"{job.id} {said}"
+
+
+async def _look(desk: Desk, job: Job) -> str:
+    """Ask how a pending job's object stands; the job changes only by what is seen."""
+    processor = desk.mock if job.book is Book.MOCK else desk.stripe
+    outcome: Outcome = NotSent("no_api_key") if processor is None else await processor.look(job)
+    if isinstance(outcome, Settled):
+        return await _settle(desk, job, outcome, FallbackReason.NETWORK_ERROR if job.book is Book.MOCK else None)
+    await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."),
+                             delay_ms=_look_ms(job, now_ms=_now_ms()), unsent=True, answered=False)
+    return Status.PENDING
+
+
+def _now_ms() -> int:
+    """This machine's clock: only for when to look again, never for leases."""
+    return time.time_ns() // 1_000_000
+
+
+def _look_ms(job: Job, *, now_ms: int) -> int:
+    """How long until a pending job's next look, by its age: at 1 min, 10 min, 1 h, 6 h, then daily."""
+    age_ms = max(0, now_ms - job.created_ms)
+    return next((at * 1000 - age_ms for at in LOOK_AT_SECONDS if at * 1000 > age_ms), DAY_SECONDS * 1000)
+
+
+async def _send(desk: Desk, job: Job, *, has_slot: bool) -> str:
+    if job.mode is Mode.NONE:
+        return await _ask(desk, job, desk.mock, FallbackReason.NO_API_KEY)
+    if desk.stripe is None:  # claim gives a job of another mode to nobody
+        raise AssertionError("a job with a mode was claimed by a desk without a key")
+    if desk.reachability.reach.open:
+        return await _fall_back(desk, job, "circuit_open")
+    if not has_slot:  # the circuit closed since the claim
+        return await _again(desk, job, _network_error("circuit_closed"), AT_ONCE_MS, unsent=True, answered=False)
+    return await _ask(desk, job, desk.stripe, None)
+
+
+async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackReason | None) -> str:
+    failpoint("send.before")
+    outcome = await processor.send(job)
+    failpoint("send.after")
+    match outcome:
+        case Settled():
+            return await _settle(desk, job, outcome, fallback)
+        case Declined():
+            return await _decline(desk, job, outcome, fallback)
+        case Refused():
+            return await _refuse(desk, job, outcome)
+        case Mismatch():
+            return await _park(desk, job, "idempotency_mismatch", "Stripe knows this job's key with other parameters.")
+        case Throttled():
+            return await _again(desk, job, job_error("rate_limited", "Stripe asked to slow down.", retryable=True),
+                                AFTER_THROTTLE.ms(job.attempts), unsent=True, answered=True)
+        case Unknown():
+            return await _doubt(desk, job, outcome)
+        case NotSent():
+            return await _not_sent(desk, job, outcome)
+
+
+async def _settle(desk: Desk, job: Job, outcome: Settled, fallback: FallbackReason | None) -> str:
+    """Record an object that the processor has; it must be the one that was asked for."""
+    made, book = outcome.made, _book(job, fallback)
+    if fallback is None and not _is_ours(job, made):
+        return await _park(desk, job, "unexpected_answer", "Stripe's object is not what this job asked for.")
+    status = _status(job, made)
+    answer = Answer(
+        job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=status, book=book, stripe_id=made.id,
+        result=result_of(job.kind, made, fallback=fallback, has_secret=outcome.client_secret is not None),
+        error=job_error("payment_canceled", "The payment was canceled at Stripe.") if status is Status.FAILED else None,
+        client_secret=outcome.client_secret, payment=_learned(job, made, book), entries=_entries(job, made, book),
+        counts_as_failed=status is Status.FAILED and job.kind is Kind.CHARGE,
+        look_ms=_look_ms(job, now_ms=_now_ms()), **_customer_pays(desk, job, made, fallback))
+    return await _record(desk, answer)
+
+
+def _status(job: Job, made: Payment | Customer) -> Status:
+    """An intent's job ends once the intent exists; a charge's when money moved, or when it never will."""
+    if not isinstance(made, Payment) or job.kind is not Kind.CHARGE or made.status == SUCCEEDED:
+        return Status.SUCCEEDED
+    return Status.FAILED if made.status == CANCELED else Status.PENDING
+
+
+def _is_ours(job: Job, made: Payment | Customer) -> bool:
+    if made.livemode is not (job.mode is Mode.LIVE):
+        return False
+    if job.kind is Kind.STATUS_REFRESH:
+        return True
+    return made.job_id == job.id and (not isinstance(made, Payment) or made.amount_cents == job.amount_cents)
+
+
+def _book(job: Job, fallback: FallbackReason | None) -> Book:
+    return Book.MOCK if fallback else Book(job.mode)
+
+
+def _learned(job: Job, made: Payment | Customer, book: Book) -> Mapping[str, str] | None:
+    if not isinstance(made, Payment):
+        return None
+    return {"id": made.id, "status": made.status, "amount_cents": str(made.amount_cents),
+            "received_cents": str(made.received_cents), "currency": made.currency, "book": book,
+            "account": job.account, "job": _maker(job, made)}
+
+
+def _entries(job: Job, made: Payment | Customer, book: Book) -> list[dict[str, str]]:
+    """Money counts when the payment is succeeded, once, whoever reports it."""
+    if not isinstance(made, Payment) or made.status != SUCCEEDED or made.received_cents == 0:
+        return []
+    return [captured(made, book=book, account=job.account, job_id=_maker(job, made))]
+
+
+def _maker(job: Job, made: Payment) -> str:
+    """The job that made a payment: a refresh only looks at it."""
+    return job.pays or made.job_id or job.id
+
+
+def _customer_pays(desk: Desk, job: Job, made: Payment | Customer, fallback: FallbackReason | None) -> dict[str, Any]:
+    """The mock plays the customer too: an intent made in the mock is paid a moment later, by a job of its own."""
+    after_ms = desk.terms.mock_pays_after_ms
+    if fallback is None or job.kind is not Kind.PAYMENT_INTENT or not isinstance(made, Payment) or after_ms is None:
+        return {}
+    paying: NewJob = mock_payment_job(desk.ids, intent_job_id=job.id, caller=job.caller, payment_intent_id=made.id,
+                                      amount_cents=made.amount_cents)
+    return {"follow_up": paying, "follow_up_ms": after_ms}
+
+
+async def _decline(desk: Desk, job: Job, outcome: Declined, fallback: FallbackReason | None) -> str:
+    book = _book(job, fallback)
+    payment = outcome.payment
+    error = job_error(outcome.code, outcome.message, decline_code=outcome.decline_code,
+                      stripe_request_id=outcome.request_id)
+    return await _record(desk, Answer(
+        job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=Status.FAILED, book=book, error=error,
+        stripe_id=payment.id if payment else None, payment=_learned(job, payment, book) if payment else None,
+        counts_as_failed=True))
+
+
+async def _refuse(desk: Desk, job: Job, outcome: Refused) -> str:
+    """A refusal ends the job; one that speaks only of the key does so only if nothing of the job is in doubt."""
+    error = job_error(outcome.code, outcome.message, stripe_request_id=outcome.request_id)
+    answer = Answer(job=job, basis=Basis.REFUSAL, status=Status.FAILED, book=Book(job.mode) if job.mode is not Mode.NONE
+                    else Book.MOCK, error=error, counts_as_failed=job.kind is Kind.CHARGE,
+                    only_without_doubt=outcome.about_the_key)
+    verdict = await desk.store.record(answer, deadline_seconds=RECORD_SECONDS)
+    if verdict is Recorded.IN_DOUBT:
+        return await _again(desk, job, error, AFTER_DOUBT.ms(job.attempts), unsent=True, answered=True)
+    return f"{answer.status} {outcome.code}" if verdict is Recorded.RECORDED else verdict
+
+
+async def _doubt(desk: Desk, job: Job, outcome: Unknown) -> str:
+    error = job_error(f"stripe_{outcome.reason}", "Whether Stripe has this is not known yet; it is asked again.",
+                      stripe_request_id=outcome.request_id, retryable=True)
+    return await _again(desk, job, error, AFTER_DOUBT.ms(job.attempts), unsent=False, answered=outcome.answered)
+
+
+async def _not_sent(desk: Desk, job: Job, outcome: NotSent) -> str:
+    """Provably unsent. If this worker cannot connect at all, the others are waited for: only all together may mock."""
+    if not await desk.reachability.check():
+        await _wait_for_the_others(desk)
+        if desk.reachability.reach.open:
+            return await _fall_back(desk, job, outcome.reason)
+    return await _again(desk, job, _network_error(outcome.reason), AFTER_NOT_SENT.ms(job.attempts), unsent=True,
+                        answered=False)
+
+
+async def _wait_for_the_others(desk: Desk) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + CIRCUIT_WAIT_SECONDS
+    while not desk.reachability.reach.open and loop.time() < end:
+        await asyncio.sleep(0.05)
+        await desk.reachability.refresh()
+
+
+async def _fall_back(desk: Desk, job: Job, reason: str) -> str:
+    """Nothing of this attempt was sent, and nobody reaches Stripe: the mock answers, or the job waits."""
+    if desk.terms.fallback is Fallback.DEFER:
+        return await _again(desk, job, _network_error(reason), AFTER_NOT_SENT.ms(job.attempts), unsent=True,
+                            answered=False)
+    return await _ask(desk, job, desk.mock, FallbackReason.NETWORK_ERROR)
+
+
+def _network_error(reason: str) -> Mapping[str, Any]:
+    return job_error("network_error", f"Stripe cannot be reached ({reason}).", retryable=True)
+
+
+async def _record(desk: Desk, answer: Answer) -> str:
+    """Record an answer; a mock's that may not stand (any doubt, or Stripe is back) gives the job back instead."""
+    verdict = await desk.store.record(answer, deadline_seconds=RECORD_SECONDS)
+    if answer.basis is Basis.MOCK and verdict in (Recorded.IN_DOUBT, Recorded.REACHABLE):
+        return await _again(desk, answer.job, _network_error(verdict), AT_ONCE_MS, unsent=True, answered=False)
+    if verdict is not Recorded.RECORDED:
+        return verdict
+    mark = " mock" if answer.basis is Basis.MOCK else ""
+    return f"{answer.status}{mark}" + (f" {answer.error['code']}" if answer.error else "")
+
+
+async def _again(desk: Desk, job: Job, error: Mapping[str, Any], delay_ms: int, *, unsent: bool, answered: bool) -> str:
+    status = await desk.store.release(job, error=error, delay_ms=delay_ms, unsent=unsent, answered=answered)
+    return "lease lost" if status is None else f"{status} {error['code']}"
+
+
+async def _park(desk: Desk, job: Job, code: str, message: str) -> str:
+    status = await desk.store.release(job, error=job_error(code, message), delay_ms=0, unsent=False, answered=True,
+                                      park=True)
+    return "lease lost" if status is None else f"{status} {code}"

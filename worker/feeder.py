@@ -1,0 +1,66 @@
+"""Every worker ticks this: a heartbeat, a look at Stripe's reach, and what is due handed to Celery. No leader."""
+
+import asyncio
+import contextlib
+
+import structlog
+
+from shared.broker import Backlog, Hinter, grace_ms, hints_cap
+from shared.errors import StoreUnavailable
+from shared.jobs import Lane
+from shared.store import JobStore
+from worker.reachability import Reachability
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.5
+MOST_AT_ONCE = 200
+"""Jobs that one tick hands out in a lane: one short script."""
+
+
+class Feeder:
+    """Hands due jobs to Celery, never more than its list may hold: a backlog stays in the store."""
+
+    def __init__(self, *, store: JobStore, backlog: Backlog, hinter: Hinter, reachability: Reachability, threads: int,
+                 calls_per_second: float) -> None:
+        self._store = store
+        self._backlog = backlog
+        self._hinter = hinter
+        self._reachability = reachability
+        self._threads = threads
+        self._calls_per_second = calls_per_second
+        self._store_is_away = False
+
+    async def run(self) -> None:
+        """Tick until cancelled; a store or broker that is away is tried again at the next tick."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def tick(self) -> int:
+        """One round; answers how many jobs were handed out."""
+        try:
+            reach = await self._reachability.beat(threads=self._threads)
+            handed = sum([await self._feed(lane, threads=reach.threads or self._threads) for lane in Lane])
+        except StoreUnavailable:
+            self._note(away=True)
+            return 0
+        self._note(away=False)
+        return handed
+
+    async def _feed(self, lane: Lane, *, threads: int) -> int:
+        room = 0
+        with contextlib.suppress(StoreUnavailable):  # no broker: what is due stays due
+            room = hints_cap(threads) - await self._backlog.waiting(lane)
+        if room <= 0:
+            return 0
+        due = await self._store.feed(lane, most=min(room, MOST_AT_ONCE), grace_ms=grace_ms(
+            lane, threads=threads, calls_per_second=self._calls_per_second))
+        for job in due:
+            self._hinter.hint(job.kind, lane, [job.job_id])
+        return len(due)
+
+    def _note(self, *, away: bool) -> None:
+        if away != self._store_is_away:
+            log.warning("store_away" if away else "store_back")
+        self._store_is_away = away
