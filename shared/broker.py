@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from shared.jobs import Lane
 from shared.redis_calls import RedisCalls
@@ -35,7 +35,7 @@ def create_celery(broker_url: str) -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        task_queues=[Queue(Lane.INTERACTIVE), Queue(Lane.BULK)],
+        task_queues=[Queue(lane.value, Exchange(lane.value), routing_key=lane.value) for lane in Lane],
         task_default_queue=Lane.INTERACTIVE.value,
         task_create_missing_queues=False,  # a misspelt queue must fail, not fill a list that nobody reads
         worker_prefetch_multiplier=1,

@@ -6,8 +6,8 @@ from typing import Any
 
 import structlog
 
-_QUIET = ("stripe", "aiohttp.access", "httpx", "asyncio")
-"""Libraries whose lines may carry request bodies or keys: nothing below a warning of theirs is written."""
+_QUIET = ("stripe", "aiohttp.access", "httpx", "asyncio", "celery.worker.strategy", "celery.app.trace")
+"""Libraries whose lines may carry bodies or keys, or say each job once more: only their warnings are written."""
 
 
 def configure_logging(process: str) -> None:

@@ -129,11 +129,13 @@ async def _settle(desk: Desk, job: Job, outcome: Settled, fallback: FallbackReas
     if fallback is None and not _is_ours(job, made):
         return await _park(desk, job, "unexpected_answer", "Stripe's object is not what this job asked for.")
     status = _status(job, made)
+    # Whoever pays in a browser needs it; for a charge that is done it would only be one more secret to keep.
+    secret = outcome.client_secret if job.kind is Kind.PAYMENT_INTENT or status is Status.PENDING else None
     answer = Answer(
         job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=status, book=book, stripe_id=made.id,
-        result=result_of(job.kind, made, fallback=fallback, has_secret=outcome.client_secret is not None),
+        result=result_of(job.kind, made, fallback=fallback, has_secret=secret is not None),
         error=job_error("payment_canceled", "The payment was canceled at Stripe.") if status is Status.FAILED else None,
-        client_secret=outcome.client_secret, payment=_learned(job, made, book), entries=_entries(job, made, book),
+        client_secret=secret, payment=_learned(job, made, book), entries=_entries(job, made, book),
         counts_as_failed=status is Status.FAILED and job.kind is Kind.CHARGE,
         look_ms=_look_ms(job, now_ms=_now_ms()), **_customer_pays(desk, job, made, fallback))
     return await _record(desk, answer)
@@ -212,7 +214,7 @@ async def _refuse(desk: Desk, job: Job, outcome: Refused) -> str:
 
 
 async def _doubt(desk: Desk, job: Job, outcome: Unknown) -> str:
-    error = job_error(f"stripe_{outcome.reason}", "Whether Stripe has this is not known yet; it is asked again.",
+    error = job_error("outcome_unknown", f"Whether Stripe has this is not known yet ({outcome.reason}).",
                       stripe_request_id=outcome.request_id, retryable=True)
     return await _again(desk, job, error, AFTER_DOUBT.ms(job.attempts), unsent=False, answered=outcome.answered)
 
