@@ -6,6 +6,7 @@ A field is read from the literal text of the body (numbers arrive as `Literal`),
 import hashlib
 import json
 import re
+from itertools import accumulate
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -47,24 +48,28 @@ def _text(value: object) -> str:
     return value
 
 
-_CARD_LIKE = re.compile(r"(?:\d[\s\-.\u200b-\u200d\u2060\ufeff]*){13}")
-_NOT_DIGIT = re.compile(r"[\s\-.\u200b-\u200d\u2060\ufeff]")
+_BETWEEN_DIGITS = r"[\s\-.\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff\uff0d]"
+_CARD_LIKE = re.compile(rf"(?:\d{_BETWEEN_DIGITS}*){{13}}")
+_NOT_DIGIT = re.compile(_BETWEEN_DIGITS)
 _SECRET_LIKE = re.compile(r"(?:sk|rk)_(?:live|test)_[0-9A-Za-z]{10}|whsec_[0-9A-Za-z]{10}|_secret_[0-9A-Za-z]")
 
 
 def _holds_card_number(value: str) -> bool:
-    """Whether any run of 13 to 19 digits, however spaced, passes the Luhn check that every card number passes."""
+    """Whether any 13 to 19 digits in a row, however spaced, pass the Luhn check that every card number passes.
+
+    Linear: running sums, with the digits at even and at odd places doubled, give each window's sum by a subtraction.
+    """
     for run in re.findall(r"\d{13,}", _NOT_DIGIT.sub("", value)):
         digits = [int(ch) for ch in run]
-        for length in range(13, min(19, len(digits)) + 1):
-            if any(_luhn(digits[start:start + length]) for start in range(len(digits) - length + 1)):
-                return True
+        sums = [list(accumulate((_LUHN_DOUBLED[digit] if place % 2 == parity else digit
+                                 for place, digit in enumerate(digits)), initial=0)) for parity in (0, 1)]
+        if any((sums[end % 2][end] - sums[end % 2][end - length]) % 10 == 0
+               for end in range(13, len(digits) + 1) for length in range(13, min(19, end) + 1)):
+            return True
     return False
 
 
-def _luhn(digits: list[int]) -> bool:
-    doubled = (digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2])
-    return (sum(doubled) + sum(digits[-1::-2])) % 10 == 0
+_LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
 def _at_most(length: int) -> AfterValidator:
@@ -151,7 +156,7 @@ CustomerId = Annotated[Text, _stripe_id("cus"), _id_schema("cus")]
 class Request(BaseModel):
     """A request in the caller's own fields, normalised. `kind` is the job that it asks for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @property
     def kind(self) -> Kind:

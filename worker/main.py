@@ -12,6 +12,7 @@ from celery import Celery, signals
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
 from shared.errors import StoreUnavailable
+from shared.events import Events
 from shared.failpoints import arm
 from shared.ids import Ids, token
 from shared.jobs import Lane
@@ -21,6 +22,7 @@ from shared.settings import STRIPE_API_VERSION, Settings
 from shared.store import JobStore
 from worker.desk import Desk, Terms
 from worker.feeder import Feeder
+from worker.log_follower import LogFollower
 from worker.loop import WorkerLoop, summary, work
 from worker.mock_processor import MockProcessor
 from worker.pacing import Pacing
@@ -90,12 +92,13 @@ class Worker:
         self._feeder = Feeder(store=desk.store, backlog=Backlog(self._broker), hinter=self._hinter,
                               reachability=desk.reachability, threads=settings.worker_threads,
                               calls_per_second=settings.stripe_rate_per_second)
-        self._feeding = asyncio.create_task(self._feeder.run())
+        follower = LogFollower(Events(self._calls), settings.log_dir or settings.data_dir)
+        self._ticking = [asyncio.create_task(self._feeder.run()), asyncio.create_task(follower.run())]
 
     async def _close(self) -> None:
-        self._feeding.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._feeding
+        for task in self._ticking:
+            task.cancel()
+        await asyncio.gather(*self._ticking, return_exceptions=True)
         with contextlib.suppress(StoreUnavailable):
             await self._circuit.leave(self._name)
         if self._desk is not None and self._desk.stripe is not None:

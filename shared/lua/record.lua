@@ -38,7 +38,7 @@ local function learn(payment)
   if before ~= 'succeeded' and before ~= 'canceled' or payment.status == 'succeeded' then
     for name, value in pairs(payment) do flat[#flat + 1] = name; flat[#flat + 1] = value end
     if before ~= payment.status then
-      event('payment.' .. payment.status, {{'job_id', payment.job}, {'payment_intent_id', payment.id},
+      event('payment.' .. payment.status, {{'job_id', payment.job}, {'status', payment.status}, {'payment_intent_id', payment.id},
             {'amount_cents', payment.amount_cents}, {'currency', payment.currency}, {'book', payment.book}})
     end
   end

@@ -1,0 +1,57 @@
+"""`paydesk bench`: measure the desk on this machine; it starts everything that it needs itself."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.figure import Figure
+from cli.servers import STORE, EmbeddedServer, free_port
+
+ROUNDS = 200
+QUICK_ROUNDS = 20
+NO_SUCH_NAME = "https://stripe.invalid"
+
+
+def bench(*, quick: Annotated[bool, typer.Option(help="Few rounds: only whether it runs.")] = False,
+          as_json: Annotated[bool, typer.Option("--json", help="Write the figures as JSON.")] = False) -> None:
+    """Measure start-up, latency and the cost of a charge; exit 1 when a goal is missed (never with --quick)."""
+    figures = []
+    with tempfile.TemporaryDirectory(prefix="paydesk-bench-") as folder:
+        for figure in _figures(Path(folder), quick=quick):
+            figures.append(figure)
+            if not as_json:
+                sys.stdout.write(_line(figure))
+                sys.stdout.flush()
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(figure) for figure in figures]) + "\n")
+    raise typer.Exit(0 if quick or all(figure.reached for figure in figures) else 1)
+
+
+def _figures(folder: Path, *, quick: bool) -> Iterator[Figure]:
+    from bench import single  # only now: it loads the worker and Stripe's SDK, which no other verb needs
+
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    if not quick:
+        yield from single.from_nothing(folder)
+    yield from single.waiting_through_stripe(folder, rounds)
+    yield from single.without_network(folder, "names do not resolve", NO_SUCH_NAME, rounds)
+    yield from single.without_network(folder, "port refused", f"http://127.0.0.1:{free_port()}", rounds)
+    server = EmbeddedServer(STORE, folder / "cost")
+    server.start()
+    try:
+        yield from asyncio.run(single.store_cost(server.url, rounds))
+    finally:
+        server.stop()
+
+
+def _line(figure: Figure) -> str:
+    goal = "" if figure.goal is None else f"goal {figure.goal:g} {figure.unit}".rstrip()
+    mark = "" if figure.reached else "  MISSED"
+    return f"{figure.name:<50} {figure.value:>9.2f} {figure.unit:<2}  {goal}{mark}".rstrip() + "\n"
