@@ -128,11 +128,8 @@ class Events:
 
     async def _page(self, log: Log, after: Position) -> tuple[list[tuple[Position, Stream, dict[str, str]]], bool]:
         """The next entries of all the log's streams in order, and whether there may be more."""
-        async with self._calls.redis.pipeline(transaction=True) as moment:
-            moment.time()
-            for stream in log.streams:
-                moment.xrange(ROOT + stream, min=after.number, max="+", count=_PAGE)
-            (seconds, microseconds), *found = await moment.execute()
+        (seconds, microseconds), *found = await self._calls.moment(
+            ("TIME",), *(("XRANGE", ROOT + stream, after.number, "+", "COUNT", _PAGE) for stream in log.streams))
         horizon = Position(seconds * 1000 + microseconds // 1000, 0, -1)
         entries = []
         for stream, page in zip(log.streams, found, strict=True):

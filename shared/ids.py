@@ -34,6 +34,10 @@ class Ids:
         """The one child that a job has in a role ("retry", "settle", "mock_payment")."""
         return f"job_{self._derive(role, parent_job_id)}"
 
+    def status_refresh(self, payment_intent_id: str, window: int) -> str:
+        """The id of the one job that looks at a payment in a freshness window."""
+        return f"job_{self._derive('status_refresh', payment_intent_id, str(window))}"
+
     def fingerprint(self) -> str:
         """What the store keeps to recognise this desk's secret, telling nothing of it."""
         return self._derive("instance")

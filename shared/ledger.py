@@ -106,7 +106,7 @@ class Ledger:
 
     async def totals(self) -> dict[Book, Totals]:
         """The totals of each book. Costs the same however many entries there are."""
-        found = await self._totals_hashes()
+        found, _ = await self._moment()
         return {book: Totals.from_hash(fields) for book, fields in found.items()}
 
     async def entries(self, *, after: str = "-", up_to: str = "+") -> AsyncIterator[tuple[str, dict[str, str]]]:
@@ -120,31 +120,27 @@ class Ledger:
             after = f"({page[-1][0]}"
 
     async def differences(self) -> list[Difference]:
-        """Recount every book to the last entry that its totals include; right while money moves.
+        """Recount every book to the last entry that there was when its totals were read; right while money moves.
 
-        Totals and entry are written in one step, so each book is compared at the very entry that its totals name.
+        Totals and entry are written in one step, so at one moment the totals include exactly the entries there are.
         """
-        said = await self._totals_hashes()
+        said, last = await self._moment()
         counted: dict[Book, dict[str, int]] = {book: {} for book in Book}
-        last = max((fields.get("last_entry", "0-0") for fields in said.values()), key=_order)
         repeated: list[Difference] = []
         seen: set[str] = set()
         async for number, entry in self.entries(up_to=last):
-            if _order(number) <= _order(said[Book(entry["book"])].get("last_entry", "0-0")):
-                _count(counted[Book(entry["book"])], entry)
+            _count(counted[Book(entry["book"])], entry)
             unique = f"{entry['object']}:{entry['kind']}"
             if unique in seen:
                 repeated.append(Difference(f"ledger entry {number}", f"{unique} again", "once"))
             seen.add(unique)
         return repeated + [difference for book in Book for difference in _compare(book, said[book], counted[book])]
 
-    async def _totals_hashes(self) -> dict[Book, dict[str, str]]:
-        """All totals at one moment: a transaction, since money may move between two reads."""
-        async with self._calls.redis.pipeline(transaction=True) as moment:
-            for book in Book:
-                moment.hgetall(f"{ROOT}totals:{book}")
-            found: list[dict[str, str]] = await moment.execute()
-        return dict(zip(Book, found, strict=True))
+    async def _moment(self) -> tuple[dict[Book, dict[str, str]], str]:
+        """All totals and the last entry's number at one moment: a transaction, since money may move between reads."""
+        *found, tip = await self._calls.moment(*(("HGETALL", f"{ROOT}totals:{book}") for book in Book),
+                                               ("XREVRANGE", f"{ROOT}ledger", "+", "-", "COUNT", 1))
+        return dict(zip(Book, found, strict=True)), tip[0][0] if tip else "0-0"
 
 
 def _compare(book: Book, said: dict[str, str], counted: dict[str, int]) -> list[Difference]:
@@ -155,11 +151,6 @@ def _compare(book: Book, said: dict[str, str], counted: dict[str, int]) -> list[
 def _columns(fields: dict[str, str]) -> set[str]:
     """What a totals hash says that entries must explain; failures move no money and have none."""
     return set(fields) - {"last_entry", "failed"}
-
-
-def _order(number: str) -> tuple[int, int]:
-    ms, _, sequence = number.partition("-")
-    return int(ms), int(sequence)
 
 
 def _count(sums: dict[str, int], entry: dict[str, Any]) -> None:

@@ -86,6 +86,16 @@ class RedisCalls:
         except TimeoutError:
             raise StoreUnavailable("The store did not answer in time.") from None
 
+    async def moment(self, *commands: Sequence[Any]) -> list[Any]:
+        """The replies to several commands at one moment, in order: a transaction of its own."""
+        try:
+            async with asyncio.timeout(self._deadline_seconds), self.redis.pipeline(transaction=True) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                return await pipeline.execute()
+        except (RedisError, OSError, TimeoutError) as failure:
+            raise _meaning(failure) from None
+
     def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), _CALLS_TOGETHER):

@@ -33,6 +33,13 @@ def mock_payment_job(ids: Ids, *, intent_job_id: str, caller: str, payment_inten
                   amount_cents=amount_cents, links={"pays": intent_job_id})
 
 
+def status_refresh_job(ids: Ids, *, payment_intent_id: str, window: int, caller: str, settings: Settings) -> NewJob:
+    """The job that asks Stripe how a payment stands: one in each freshness window, whoever asks."""
+    return NewJob(id=ids.status_refresh(payment_intent_id, window), kind=Kind.STATUS_REFRESH, caller=caller,
+                  body_hash="", request={"payment_intent_id": payment_intent_id}, params={}, mode=settings.mode,
+                  account=settings.account, api_version=STRIPE_API_VERSION)
+
+
 def _params(request: Request, job_id: str) -> dict[str, Any]:
     match request:
         case PaymentIntentRequest():

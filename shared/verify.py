@@ -20,11 +20,8 @@ async def differences(calls: RedisCalls) -> list[Difference]:
 
 async def _index_differences(calls: RedisCalls) -> list[Difference]:
     """Every job is in exactly one status."""
-    async with calls.redis.pipeline(transaction=True) as moment:
-        moment.zcard(f"{ROOT}jobs")
-        for status in Status:
-            moment.zcard(f"{ROOT}jobs:{status}")
-        jobs, *by_status = await moment.execute()
+    jobs, *by_status = await calls.moment(("ZCARD", f"{ROOT}jobs"),
+                                          *(("ZCARD", f"{ROOT}jobs:{status}") for status in Status))
     if jobs == sum(by_status):
         return []
     return [Difference("jobs by status", str(sum(by_status)), str(jobs))]
@@ -49,9 +46,6 @@ async def _members(calls: RedisCalls, index: str) -> AsyncIterator[str]:
 
 
 async def _due_or_done(calls: RedisCalls, job_id: str) -> bool:
-    async with calls.redis.pipeline(transaction=True) as moment:
-        moment.hget(f"{ROOT}job:{job_id}", "status")
-        for lane in Lane:
-            moment.zscore(f"{ROOT}due:{lane}", job_id)
-        status, *due = await moment.execute()
+    status, *due = await calls.moment(("HGET", f"{ROOT}job:{job_id}", "status"),
+                                      *(("ZSCORE", f"{ROOT}due:{lane}", job_id) for lane in Lane))
     return any(score is not None for score in due) or Status(status) not in _MOVED_BY_WORKERS

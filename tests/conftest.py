@@ -1,9 +1,39 @@
 """What every test may ask for."""
 
+from collections.abc import AsyncIterator, Iterator
+
 import pytest
+
+from cli.servers import STORE, EmbeddedServer
+from shared.redis_calls import RedisCalls
+from tests.shared.till import Till
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """Asynchronous tests run on asyncio, as the desk does."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """One running embedded store for the whole run: what the scripts promise is only ever tested on it."""
+    server = EmbeddedServer(STORE, tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def calls(valkey: EmbeddedServer, anyio_backend: str) -> AsyncIterator[RedisCalls]:
+    """A way to the embedded store, which is empty."""
+    made = RedisCalls.connect(valkey.url, deadline_seconds=5)
+    await made.call("FLUSHALL")
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def till(calls: RedisCalls) -> Till:
+    """A JobStore on the empty embedded store, and its clock."""
+    return Till(calls)
