@@ -36,11 +36,17 @@ def submitted(job: Job, *, replayed: bool, waited: bool, preferred_seconds: int 
             case Status.SUCCEEDED | Status.PENDING if job.result is not None:
                 return answer(job.result, HTTPStatus.OK, headers)
             case Status.FAILED | Status.CANCELED:
-                raise _failure(job, headers)
+                raise failure(job, headers)
     return answer(job.wire(), HTTPStatus.ACCEPTED, headers | {"Retry-After": "1"})
 
 
-def _failure(job: Job, headers: Mapping[str, str]) -> Problem:
+def ticket(job: Job) -> Response:
+    """202 and the job that somebody waited for in vain."""
+    return submitted(job, replayed=False, waited=False, preferred_seconds=None)
+
+
+def failure(job: Job, headers: Mapping[str, str]) -> Problem:
+    """The problem of a job that ended without its result."""
     known: Mapping[str, Any] = {"code": "canceled", "message": "The job was canceled."}
     if job.status is Status.FAILED:
         known = job.error or {"code": "failed", "message": "The job failed."}

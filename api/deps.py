@@ -12,11 +12,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from api.hints import Hints
 from api.waiting import Waiters
 from shared.circuit import Circuit
-from shared.errors import StoreUnavailable, WrongSecret
+from shared.errors import StoreUnavailable
 from shared.ids import Ids
+from shared.instance import Instance
 from shared.jobs import LOCAL_CALLER
 from shared.ledger import Ledger
-from shared.redis_calls import ROOT, RedisCalls
+from shared.payments import Payments
+from shared.redis_calls import RedisCalls
 from shared.settings import Settings
 from shared.store import JobStore
 
@@ -25,26 +27,6 @@ ANSWER_SECONDS = 1.9
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class Instance:
-    """Whether the store is this desk's own: it keeps a fingerprint of the secret that all ids derive from."""
-
-    def __init__(self, calls: RedisCalls, ids: Ids) -> None:
-        self._calls = calls
-        self._fingerprint = ids.fingerprint()
-        self._known = False
-
-    async def check(self) -> None:
-        """Return when the store is ours, which it becomes if it is nobody's. Raises WrongSecret, StoreUnavailable."""
-        if self._known:
-            return
-        _, found = await asyncio.gather(self._calls.call("SET", f"{ROOT}instance", self._fingerprint, "NX"),
-                                        self._calls.call("GET", f"{ROOT}instance"))
-        if found != self._fingerprint:
-            raise WrongSecret("The store belongs to a desk with another PAYDESK_SECRET: use that secret, "
-                              "or another store.")
-        self._known = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +39,7 @@ class Desk:
     broker: RedisCalls
     instance: Instance
     store: JobStore
+    payments: Payments
     ledger: Ledger
     circuit: Circuit
     hints: Hints

@@ -15,9 +15,9 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Match
 
-from api import health, jobs, openapi, payments, problems, stats
+from api import health, jobs, openapi, payment_status, payments, problems, stats
 from api.cors import Cors
-from api.deps import Desk, Instance
+from api.deps import Desk
 from api.hints import Hints
 from api.problems import Problem
 from api.surface import Surface
@@ -27,8 +27,10 @@ from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
 from shared.errors import PaydeskError, SettingsRefused, StoreUnavailable, WrongSecret
 from shared.ids import Ids
+from shared.instance import Instance
 from shared.ledger import Ledger
 from shared.logs import configure_logging
+from shared.payments import Payments
 from shared.redis_calls import RedisCalls
 from shared.settings import Settings
 from shared.store import JobStore
@@ -63,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                   middleware=[Middleware(Cors, origins=settings.cors_origins),
                               Middleware(Surface, without_head=MAKES_SOMETHING_ON_GET)])
     app.router.route_class = DirectRoute
-    for part in (payments, jobs, stats, health, openapi):
+    for part in (payments, payment_status, jobs, stats, health, openapi):
         part.add_routes(app)
     app.add_exception_handler(Problem, _tell_problem)
     app.add_exception_handler(PaydeskError, _tell_fault)
@@ -116,7 +118,8 @@ async def _open(settings: Settings, ids: Ids, stack: AsyncExitStack) -> Desk:
     for task in (asyncio.create_task(hints.watch()), asyncio.create_task(waiters.listen())):
         stack.push_async_callback(_end, task)
     return Desk(settings=settings, ids=ids, calls=calls, broker=broker, instance=Instance(calls, ids),
-                store=JobStore(calls), ledger=Ledger(calls), circuit=circuit, hints=hints, waiters=waiters)
+                store=JobStore(calls), payments=Payments(calls), ledger=Ledger(calls), circuit=circuit, hints=hints,
+                waiters=waiters)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -124,6 +124,15 @@ PAYMENT_INTENT = _submission("PaymentResult", 400, 409, 422, 502, 503, query=(
     _query("description", {"type": "string", "examples": ["Payment"]}, "At most 1000 characters."),
     _query("currency", {"type": "string", "const": "usd", "examples": ["usd"]}, "The only one.")))
 
+PAYMENT_STATUS: Route = {
+    "tags": [_PAYMENTS],
+    "responses": {
+        200: _response("How it stands, or, marked `stale`, how it was last seen.", "PaymentStatus", "Paydesk-Mode"),
+        202: _response("Stripe has not answered yet: the job that asks.", "Job", "Location", "Retry-After"),
+        **_problems(402, 404, 409, 422, 502, 503)},
+    "openapi_extra": {"parameters": [
+        _query("payment_intent_id", {"type": "string", "pattern": "^(pi|job)_[A-Za-z0-9_]{1,64}$"},
+               "The id of a payment intent, or of the job that makes it.", required=True), _SUBMISSION_HEADERS[1]]}}
 GET_JOB: Route = {
     "tags": [_JOBS],
     "responses": {200: _response("The job.", "Job", "Retry-After", "Paydesk-Mode"), **_problems(404, 422, 503)},

@@ -72,17 +72,17 @@ async def _submit(request: Request, asked: requests.Request, route: str, *,
     _refuse_mock_objects(asked, desk.settings.mode)
     new = new_job(asked, job_id=job_id, caller=caller, settings=desk.settings)
     if seconds is None:
-        accepted = await _accept(desk, new)
+        accepted = await accept_and_hint(desk, new)
         job = accepted.job
     else:
         with desk.waiters.watch(job_id) as watch:  # before accept, so that no end of the job is missed
-            accepted = await _accept(desk, new)
+            accepted = await accept_and_hint(desk, new)
             job = await watch.until_it_rests(accepted.job, lambda: _read(desk, job_id), seconds)
     failpoint("answer.before")
     return submitted(job, replayed=accepted.replayed, waited=seconds is not None, preferred_seconds=preferred)
 
 
-async def _accept(desk: deps.Desk, new: NewJob) -> Accepted:
+async def accept_and_hint(desk: deps.Desk, new: NewJob) -> Accepted:
     """Accept and hint. Whatever became of it, the client learns where the job is if there is one."""
     hinted = desk.hints.has_room
     failpoint("accept.before")

@@ -50,6 +50,7 @@ TABLE: Mapping[str, Meaning] = {
     "never_reached_stripe": Meaning(HTTPStatus.CONFLICT, "The request never reached Stripe"),
     "resource_missing": Meaning(HTTPStatus.NOT_FOUND, "Stripe knows no such object"),
     "stripe_auth_failed": Meaning(HTTPStatus.BAD_GATEWAY, "Stripe refused the desk's API key"),
+    "stripe_unavailable": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "Stripe cannot be asked now"),
     "store_unavailable": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store cannot be used now"),
     "store_full": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store has no memory left for new jobs"),
     "wrong_secret": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store belongs to another desk"),

@@ -39,8 +39,14 @@ _BOOK: Schema = {"type": "string", "enum": list(Book)}
 PAYMENT_RESULT = _object({
     "success": _TRUE, "payment_intent_id": _TEXT,
     "client_secret": {**_OPTIONAL_TEXT, "description": "For the customer's browser; kept 30 days, then null."},
-    "amount": _USD, "currency": _TEXT, "status": {**_TEXT, "description": "Stripe's own word."}, **_MOCK},
-    optional=("client_secret", *_MOCK))
+    "amount": _USD, "amount_received": _USD, "currency": _TEXT,
+    "status": {**_TEXT, "description": "Stripe's own word."}, **_MOCK},
+    optional=("client_secret", "amount_received", *_MOCK))
+PAYMENT_STATUS = _object({
+    "success": _TRUE, "payment_intent_id": _TEXT, "status": {**_TEXT, "description": "Stripe's own word."},
+    "amount": _USD, "amount_received": _USD, "currency": _TEXT, "as_of": _TIME,
+    "stale": {"const": True, "description": "Stripe could not be asked: this is how it was last seen."},
+    "mock_mode": _TRUE}, optional=("stale", "mock_mode"))
 CUSTOMER_RESULT = _object(
     {"success": _TRUE, "customer_id": _TEXT, "email": _OPTIONAL_TEXT, "name": _OPTIONAL_TEXT, **_MOCK},
     optional=tuple(_MOCK))
@@ -90,7 +96,7 @@ ALIVE = _object({"status": {"const": "alive"}})
 READY = _object({"status": {"const": "ready"}, "checks": reference("Checks")}, optional=("checks",))
 
 SCHEMAS: Mapping[str, Schema] = {
-    "PaymentResult": PAYMENT_RESULT, "CustomerResult": CUSTOMER_RESULT, "JobError": JOB_ERROR, "Job": JOB,
-    "JobList": JOB_LIST, "Stats": STATS, "FieldFault": FIELD_FAULT, "Problem": PROBLEM, "Checks": CHECKS,
-    "Alive": ALIVE, "Ready": READY}
+    "PaymentResult": PAYMENT_RESULT, "PaymentStatus": PAYMENT_STATUS, "CustomerResult": CUSTOMER_RESULT,
+    "JobError": JOB_ERROR, "Job": JOB, "JobList": JOB_LIST, "Stats": STATS, "FieldFault": FIELD_FAULT,
+    "Problem": PROBLEM, "Checks": CHECKS, "Alive": ALIVE, "Ready": READY}
 """Every shape of an answer, by its name in the document."""

@@ -4,9 +4,7 @@ import sys
 
 from shared.errors import SettingsRefused
 from shared.settings import Settings
-from worker.main import create_worker
-
-REFUSED_EXIT_CODE = 78
+from worker.main import REFUSED_EXIT_CODE, create_worker
 
 try:
     app = create_worker(Settings.load())

@@ -276,7 +276,9 @@ async def _record(desk: Desk, answer: Answer) -> str:
     """Record an answer; a mock's that may not stand (any doubt, or Stripe is back) gives the job back instead."""
     verdict = await desk.store.record(answer, deadline_seconds=RECORD_SECONDS)
     if answer.basis is Basis.MOCK and verdict in (Recorded.IN_DOUBT, Recorded.REACHABLE):
-        return await _again(desk, answer.job, _network_error(verdict), AT_ONCE_MS, unsent=True, answered=False)
+        # A job in doubt waits for the network: at once again, it would come round at every tick until that is back.
+        delay_ms = AT_ONCE_MS if verdict is Recorded.REACHABLE else AFTER_NOT_SENT.ms(answer.job.attempts)
+        return await _again(desk, answer.job, _network_error(verdict), delay_ms, unsent=True, answered=False)
     if verdict is not Recorded.RECORDED:
         return verdict
     mark = " mock" if answer.basis is Basis.MOCK else ""

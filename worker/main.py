@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -11,10 +12,11 @@ from celery import Celery, signals
 
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnavailable, WrongSecret
 from shared.events import Events
 from shared.failpoints import arm
 from shared.ids import Ids, token
+from shared.instance import Instance
 from shared.jobs import Lane
 from shared.logs import configure_logging
 from shared.redis_calls import RedisCalls
@@ -31,6 +33,8 @@ from worker.reachability import Reachability, tcp_connect
 from worker.stripe_processor import StripeProcessor
 from worker.tasks import register_tasks
 
+REFUSED_EXIT_CODE = 78
+
 STORE_DEADLINE_SECONDS = 3.0
 """How long a worker waits for the store; a pause of its disk passes in this."""
 
@@ -45,10 +49,18 @@ def create_worker(settings: Settings) -> Celery:
     app = create_celery(settings.broker_url.get_secret_value())
     worker = Worker(settings)
     register_tasks(app, worker.work)
-    signals.worker_init.connect(lambda **_: worker.start(), weak=False)
+    signals.worker_init.connect(lambda **_: _start(worker), weak=False)
     signals.worker_shutdown.connect(lambda **_: worker.stop(), weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # told that logging is set up, Celery leaves it alone
     return app
+
+
+def _start(worker: "Worker") -> None:
+    try:
+        worker.start()
+    except WrongSecret as wrong:
+        sys.stderr.write(f"{wrong}\n")
+        sys.exit(REFUSED_EXIT_CODE)
 
 
 class Worker:
@@ -80,6 +92,7 @@ class Worker:
     async def _work(self, lane: Lane, job_ids: Sequence[str]) -> str:
         if self._desk is None:
             raise RuntimeError("the worker was not started")
+        await self._instance.check()
         return summary(await work(self._desk, lane, job_ids))
 
     async def _open(self) -> None:
@@ -88,6 +101,9 @@ class Worker:
         self._broker = RedisCalls.connect(settings.broker_url.get_secret_value(),
                                           deadline_seconds=STORE_DEADLINE_SECONDS)
         self._circuit = Circuit(self._calls)
+        self._instance = Instance(self._calls, Ids(settings.instance_secret()))
+        with contextlib.suppress(StoreUnavailable):  # asked again before any work
+            await self._instance.check()
         self._desk = desk = create_desk(settings, self._calls, self._circuit, worker=self._name)
         self._feeder = Feeder(store=desk.store, backlog=Backlog(self._broker), hinter=self._hinter,
                               reachability=desk.reachability, threads=settings.worker_threads,

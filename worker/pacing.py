@@ -9,9 +9,10 @@ from shared.redis_calls import RedisCalls
 BURST = 5
 """Slots that may be used at once after a pause."""
 
-AHEAD_MS = {Lane.INTERACTIVE: 2_000, Lane.BULK: 80}
+AHEAD_MS = {Lane.INTERACTIVE: 30_000, Lane.BULK: 80}
 """How far ahead each lane may reserve. Bulk stays close, so that a single charge's extra wait is short; beyond it a job
-goes back to what is due, and its thread with it."""
+goes back to what is due, and its thread with it. Interactive jobs wait their turn: with more threads than so much of
+the budget, what goes back would be hinted again and again, and in the meantime the budget be unused."""
 
 
 @dataclass(frozen=True, slots=True)
