@@ -36,7 +36,9 @@ def _read(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", type=_loopback, default="127.0.0.1", help="a loopback address")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--db", type=Path, help="the SQLite file; without it, one that is removed at the end")
-    kept.add_argument("--memory", action="store_true", help="keep nothing on disk and play no faults, for the bench")
+    kept.add_argument(
+        "--memory", action="store_true", help="keep nothing on disk, play no faults and make no events, for the bench"
+    )
     return parser.parse_args(arguments)
 
 

@@ -11,6 +11,8 @@ _SHAPE = re.compile(r"pm_[A-Za-z0-9_]{1,251}")
 MISSING_PREFIX = "pm_missing"
 PROCESSING_PREFIX = "pm_processing"
 AUTHENTICATION_REQUIRED = "pm_card_authenticationRequired"
+CREATE_DISPUTE = "pm_card_createDispute"
+PENDING_REFUND = "pm_card_pendingRefund"
 REFUND_FAIL = "pm_card_refundFail"
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from standin.client_webhooks import WebhookControl
+
 Json = dict[str, Any]
 _ROOT = Path(__file__).resolve().parents[1]
 _READY = "stand-in ready on "
@@ -38,6 +40,7 @@ class Standin:
         self._url = str(facts["control_url"])
         self.control_url = self._url
         self.db: str | None = facts["db"]
+        self.webhooks = WebhookControl(self._ask)
 
     @classmethod
     def start(cls, db: Path | str | None = None, port: int = 0, control_port: int = 0, *, memory: bool = False) -> Self:
@@ -102,9 +105,27 @@ class Standin:
         """Play the customer who pays an intent in a browser; give the intent."""
         return self._ask("POST", "pay", {"payment_intent": payment_intent})
 
-    def settings(self, *, latency_ms: float | None = None, limits: Json | None = None) -> Json:
-        """Set latency or limits (`{}` lifts them) and give what is in force."""
-        asked = {"latency_ms": latency_ms, "limits": limits}
+    def dispute(self, of: str, step: str) -> Json:
+        """Play the bank: `open` a dispute of an intent; `withdraw`, `reinstate`, `win` or `lose` one."""
+        return self._ask("POST", "dispute", {"of": of, "step": step})
+
+    def rates(self) -> Json:
+        """Give requests for each endpoint in windows of 100 ms, the most in flight at once, effects for each second."""
+        return self._ask("GET", "rates")
+
+    def settings(
+        self,
+        *,
+        latency_ms: float | None = None,
+        latency: Json | None = None,
+        limits: Json | None = None,
+        capture: bool | None = None,
+    ) -> Json:
+        """Set latency, limits (`{}` lifts either) or capturing (`requests` shows what came); give what is in force.
+
+        `latency` is {"seed", "default": {"p50_ms", "p95_ms"}, "endpoints": {"POST /v1/payment_intents": {…}}}.
+        """
+        asked = {"latency_ms": latency_ms, "latency": latency, "limits": limits, "capture": capture}
         return self._ask("POST", "settings", {name: value for name, value in asked.items() if value is not None})
 
     def get_settings(self) -> Json:
@@ -120,7 +141,7 @@ class Standin:
         self._ask("POST", "accept")
 
     def reset(self) -> None:
-        """Forget objects, keys, effects, faults, settings, the log and how far the clock was moved."""
+        """Forget objects, keys, effects, events, webhooks, faults, settings, logs and how far the clock was moved."""
         self._ask("POST", "reset")
 
     def _ask(self, method: str, name: str, body: Json | None = None) -> Json:

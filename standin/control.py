@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Protocol
 
 from standin.errors import ApiError, Json
 from standin.gate import Gate
 from standin.limits import Limits
 from standin.peer import Peer
+from standin.rates import per_second
+from standin.webhook_control import taken, webhook_routes
 from standin.wire import Answer, Request
 
 PREFIX = "/_standin/"
@@ -40,9 +42,12 @@ class Control:
             "GET requests": lambda _: {"requests": peer.log.describe()},
             "GET settings": lambda _: self._settings(),
             "POST settings": self._set,
-            "POST pay": lambda asked: peer.pay(str(_taken(asked, "payment_intent"))),
+            "GET rates": lambda _: self._rates(),
+            "POST pay": lambda asked: peer.pay(str(taken(asked, "payment_intent"))),
+            "POST dispute": lambda asked: peer.dispute(str(taken(asked, "of")), str(taken(asked, "step"))),
             "POST refuse": self._refuse,
-            "POST reset": self._reset,
+            "POST reset": lambda _: peer.reset(),
+            **webhook_routes(peer),
         }
 
     async def answer(self, request: Request) -> Answer:
@@ -57,36 +62,47 @@ class Control:
                 return _answer(200, {})
             if name not in self._routes:
                 return _answer(404, {"error": "no such control"})
-            return _answer(200, self._routes[name](asked))
+            return _answer(200, self._routes[name](asked) or {})
         except ApiError as error:
             return error.answer()
         except (ValueError, TypeError, KeyError) as error:
             return _answer(400, {"error": str(error)})
 
     def _clock(self, asked: Json) -> Json:
-        self._peer.advance(float(_taken(asked, "advance_seconds")))
+        self._peer.advance(float(taken(asked, "advance_seconds")))
         return {"now": self._peer.clock.now(), "advanced_seconds": self._peer.clock.advanced_seconds}
 
     def _add_faults(self, asked: Json) -> Json:
         if not self._facts()["plays_faults"]:
             raise ValueError("no faults with --memory")
-        return {"faults": [self._peer.plan.add(given).describe() for given in _taken(asked, "faults")]}
+        return {"faults": [self._peer.plan.add(given).describe() for given in taken(asked, "faults")]}
 
     def _clear_faults(self, _: Json) -> Json:
         self._peer.plan.clear()
         return {}
 
     def _settings(self) -> Json:
-        limits = asdict(self._peer.limiter.limits)
-        return {**self._facts(), "latency_ms": self._peer.latency_ms, "limits": limits, "open": self._gate.is_open}
+        peer = self._peer
+        return {
+            **self._facts(),
+            "latency_ms": peer.latency.constant_ms,
+            "latency": peer.latency.describe(),
+            "limits": asdict(peer.limiter.limits),
+            "capture": peer.captures,
+            "open": self._gate.is_open,
+        }
 
     def _set(self, asked: Json) -> Json:
-        unknown = set(asked) - {"latency_ms", "limits"}
+        unknown = set(asked) - {"latency_ms", "latency", "limits", "capture"}
         if unknown:
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
         limits = Limits(**(asked["limits"] or {})) if "limits" in asked else None
+        if "latency" in asked:
+            self._peer.latency.set(asked["latency"] or {})
         if "latency_ms" in asked:
-            self._peer.latency_ms = float(asked["latency_ms"])
+            self._peer.latency.constant_ms = float(asked["latency_ms"])
+        if "capture" in asked:
+            self._peer.captures = bool(asked["capture"])
         if limits is not None:
             self._peer.limiter.set(limits)
         return self._settings()
@@ -100,22 +116,9 @@ class Control:
             self._drop(idle_only=drop == "idle")
         return {}
 
-    def _reset(self, _: Json) -> Json:
-        peer = self._peer
-        with peer.store.transaction():
-            peer.store.clear()
-        peer.plan.clear()
-        peer.log.clear()
-        peer.limiter.set(Limits())
-        peer.latency_ms = 0.0
-        peer.clock.advanced_seconds = 0.0
-        return {}
-
-
-def _taken(asked: Json, name: str) -> Any:
-    if name not in asked:
-        raise ValueError(f"{name} is missing")
-    return asked[name]
+    def _rates(self) -> Json:
+        moments = [effect["created"] for effect in self._peer.store.effects()]
+        return {**self._peer.rates.describe(), "effects_per_second": per_second(moments)}
 
 
 def _answer(status: int, body: object) -> Answer:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
+
 from standin import params as read
 from standin.errors import Json
+from standin.events import Type, emit
 from standin.objects import Call, list_objects, new_id, only_known
 from standin.records import EffectKind, Kind, Record
 
@@ -54,6 +57,7 @@ def create(call: Call) -> Json:
         "description": asked.get("description"),
         "discount": None,
         "email": asked.get("email"),
+        "invoice_prefix": secrets.token_hex(4).upper(),
         "invoice_settings": {
             "custom_fields": None,
             "default_payment_method": None,
@@ -63,6 +67,7 @@ def create(call: Call) -> Json:
         "livemode": False,
         "metadata": asked.get("metadata", {}),
         "name": asked.get("name"),
+        "next_invoice_sequence": 1,
         "phone": asked.get("phone"),
         "preferred_locales": [],
         "shipping": None,
@@ -71,6 +76,7 @@ def create(call: Call) -> Json:
     }
     call.store.put(Record(call.account, body["id"], Kind.CUSTOMER, body["created"], body["email"], body))
     call.effect(EffectKind.CUSTOMER, body, None)
+    emit(call, Type.CUSTOMER_CREATED, body)
     return body
 
 

@@ -58,8 +58,9 @@ def missing(noun: str, name: str, *, param: str, status: int = 400) -> ApiError:
 
 
 def server_error() -> ApiError:
-    """Give the 500 that Stripe keeps for the key."""
-    return ApiError(500, "An unknown error occurred.", kind=ErrorType.API, saved=True)
+    """Give the 500 that Stripe keeps for the key; sending again would only replay it, and the header says so."""
+    headers = (("Stripe-Should-Retry", "false"),)
+    return ApiError(500, "An unknown error occurred.", kind=ErrorType.API, saved=True, headers=headers)
 
 
 def key_in_use() -> ApiError:

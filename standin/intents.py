@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from standin import cards
+from standin import cards, charges, disputes
 from standin import params as read
 from standin.errors import ApiError, ErrorType, Json, missing
+from standin.events import Type, emit
 from standin.objects import Call, exclusive, list_objects, new_id, only_known
 from standin.records import EffectKind, Kind, Record
 
@@ -105,6 +106,7 @@ def create(call: Call) -> Json:
     body = _new_body(call, asked, automatic)
     record = Record(call.account, body["id"], Kind.PAYMENT_INTENT, body["created"], body["customer"], body)
     call.effect(EffectKind.PAYMENT_INTENT, {**body, "payment_intent": body["id"]}, body["amount"])
+    emit(call, Type.PAYMENT_INTENT_CREATED, body)
     if asked.get("confirm"):
         return _pay_with(call, record, asked)
     call.store.put(record)
@@ -140,6 +142,7 @@ def cancel(call: Call, name: str) -> Json:
         next_action=None,
     )
     call.store.put(record)
+    emit(call, Type.PAYMENT_INTENT_CANCELED, record.body)
     return record.body
 
 
@@ -220,7 +223,10 @@ def _new_body(call: Call, asked: Json, automatic: Json | None) -> Json:
         "allowed_payment_method_types": asked.get("allowed_payment_method_types"),
         "amount": asked["amount"],
         "amount_capturable": 0,
+        "amount_details": {"tip": {}},
         "amount_received": 0,
+        "application": None,
+        "application_fee_amount": None,
         "automatic_payment_methods": automatic,
         "canceled_at": None,
         "cancellation_reason": None,
@@ -236,16 +242,20 @@ def _new_body(call: Call, asked: Json, automatic: Json | None) -> Json:
         "livemode": False,
         "metadata": asked.get("metadata", {}),
         "next_action": None,
+        "on_behalf_of": None,
         "payment_method": asked.get("payment_method"),
         "payment_method_options": {},
         "payment_method_types": asked.get("allowed_payment_method_types", ["card"]),
         "processing": None,
         "receipt_email": asked.get("receipt_email"),
+        "review": None,
         "setup_future_usage": asked.get("setup_future_usage"),
         "shipping": None,
         "statement_descriptor": asked.get("statement_descriptor"),
         "statement_descriptor_suffix": asked.get("statement_descriptor_suffix"),
         "status": status.value,
+        "transfer_data": None,
+        "transfer_group": None,
     }
 
 
@@ -262,6 +272,7 @@ def _pay_with(call: Call, record: Record, asked: Json) -> Json:
     if payment_method.startswith(cards.PROCESSING_PREFIX):
         record.body.update(status=Status.PROCESSING.value, next_action=None, last_payment_error=None)
         call.store.put(record)
+        emit(call, Type.PAYMENT_INTENT_PROCESSING, record.body)
         return record.body
     return _succeed(call, record)
 
@@ -277,9 +288,14 @@ def _succeed(call: Call, record: Record) -> Json:
     body.update(
         status=Status.SUCCEEDED.value, amount_received=body["amount"], next_action=None, last_payment_error=None
     )
+    record.notes["charged_at"] = call.created
     call.store.put(record)
-    charge = {"id": body["latest_charge"], "payment_intent": record.id, "metadata": body["metadata"]}
-    call.effect(EffectKind.CHARGE, {**charge, "status": "succeeded"}, body["amount"])
+    charge = charges.body_of(record)
+    call.effect(EffectKind.CHARGE, charge, body["amount"])
+    emit(call, Type.CHARGE_SUCCEEDED, charge)
+    emit(call, Type.PAYMENT_INTENT_SUCCEEDED, body)
+    if body["payment_method"] == cards.CREATE_DISPUTE:
+        disputes.open_dispute(call, record)
     return body
 
 
@@ -293,6 +309,7 @@ def _ask_customer(call: Call, record: Record, asked: Json) -> Json:
         }
     record.body.update(status=Status.REQUIRES_ACTION.value, next_action=action, last_payment_error=None)
     call.store.put(record)
+    emit(call, Type.PAYMENT_INTENT_REQUIRES_ACTION, record.body)
     return record.body
 
 
@@ -315,4 +332,5 @@ def _declined(call: Call, record: Record, decline: cards.Decline) -> ApiError:
         last_payment_error=problem,
     )
     call.store.put(record)
+    emit(call, Type.PAYMENT_INTENT_PAYMENT_FAILED, body)
     return ApiError(402, decline.message, kind=ErrorType.CARD, saved=True, more={**problem, "payment_intent": body})

@@ -26,6 +26,7 @@ class Entry:
     fault: str | None = None
     replayed: bool = False
     finished_at: float | None = None
+    sent: Json | None = None  # what came, while capturing is on; never the authorization
 
 
 class Log:

@@ -14,6 +14,8 @@ _NOTHING = nullcontext()
 class MemoryStore:
     """As fast as dicts are; a transaction holds nothing back, so refusals must come before writes."""
 
+    keeps_events = False  # two more objects a charge would halve what the bench measures
+
     def __init__(self) -> None:
         self._objects: dict[str, Record] = {}
         self._listed: dict[tuple[str, Kind], list[str]] = defaultdict(list)
@@ -54,7 +56,7 @@ class MemoryStore:
             record = self._objects[listed[place]]
             if record.created < page.created_from or len(found) > page.limit:
                 break
-            if record.created <= page.created_to and page.lookup in {None, record.lookup}:
+            if record.created <= page.created_to and (not page.lookups or record.lookup in page.lookups):
                 found.append(record)
         return found[: page.limit + 1]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from standin import params as read
 from standin.clock import Clock
 from standin.errors import ApiError, Json, missing
+from standin.outbox import Outbox
 from standin.records import Effect, EffectKind, Kind, Page, Record, Store
 
 JOB_ID = "paydesk_job_id"
@@ -15,13 +16,18 @@ JOB_ID = "paydesk_job_id"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One execution: for whom, under which key, with which parameters, against which store."""
+    """One execution: for whom, under which key, with which parameters, against which store.
+
+    Without a request id it was nobody's call: a customer, a bank or the time did it.
+    """
 
     store: Store
     clock: Clock
+    outbox: Outbox
     account: str
-    key: str | None
-    params: Json
+    key: str | None = None
+    params: Json = field(default_factory=dict)
+    request_id: str | None = None
 
     @property
     def created(self) -> int:
@@ -57,7 +63,7 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_3{secrets.token_hex(12)[1:]}"
 
 
-_LIST_READERS: dict[str, read.Reader] = {
+LIST_READERS: dict[str, read.Reader] = {
     "created": read.created,
     "ending_before": read.not_played,
     "expand": read.not_played,
@@ -68,13 +74,17 @@ _LIST_READERS: dict[str, read.Reader] = {
 
 def list_objects(call: Call, kind: Kind, url: str, lookups: tuple[str, ...]) -> Json:
     """Give a page of the account's objects, newest first; at once consistent."""
-    asked = read.read(call.params, {**_LIST_READERS, **dict.fromkeys(lookups, read.name_of_object)})
+    asked = read.read(call.params, {**LIST_READERS, **dict.fromkeys(lookups, read.name_of_object)})
     after = asked.get("starting_after")
     if after is not None:
         call.find(kind, after, noun=kind.value, param="starting_after", status=400)
     low, high = asked.get("created", (0, read.INTEGER_MAX))
-    lookup = next((asked[name] for name in lookups if name in asked), None)
-    page = Page(kind, asked.get("limit", 10), lookup, low, high, after)
+    found_by = tuple(asked[name] for name in lookups if name in asked)
+    return give_page(call, url, Page(kind, asked.get("limit", 10), found_by, low, high, after))
+
+
+def give_page(call: Call, url: str, page: Page) -> Json:
+    """Give a page as Stripe words a list."""
     found = call.store.page(call.account, page)
     data = [record.body for record in found[: page.limit]]
     return {"object": "list", "url": url, "has_more": len(found) > page.limit, "data": data}

@@ -7,20 +7,24 @@ import json
 import secrets
 from dataclasses import dataclass
 
-from standin import forms, intents, refunds
+from standin import disputes, events, forms, intents, refunds
 from standin.accounts import account_of
 from standin.clock import Clock
+from standin.courier import Courier
 from standin.errors import ApiError, Json, server_error
+from standin.events import API_VERSION
 from standin.faults import REFUSALS, Action, Fault, Plan, Seen
 from standin.idempotency import Idempotency, fingerprint
-from standin.limits import Limiter
+from standin.latency import Latency
+from standin.limits import Limiter, Limits
 from standin.log import Entry, Log
 from standin.objects import JOB_ID, Call
+from standin.outbox import Outbox
+from standin.rates import Rates
 from standin.records import Store
 from standin.routes import Execution, find_route, name_in
 from standin.wire import Answer, Request
 
-API_VERSION = "2026-10-28.endive"
 _JOB_ID_PARAM = f"metadata[{JOB_ID}]"
 
 
@@ -38,6 +42,7 @@ class Visit:
 class _Turn:
     """What one execution needs beside its parameters."""
 
+    endpoint: str
     account: str
     key: str | None
     mark: str
@@ -54,7 +59,12 @@ class Peer:
         self.plan = Plan()
         self.limiter = Limiter(self.clock)
         self.log = Log()
-        self.latency_ms = 0.0
+        self.latency = Latency()
+        self.rates = Rates()
+        self.outbox = Outbox(store, self.clock)
+        self.courier = Courier(store, self.clock, self.outbox)
+        self.outbox.load()
+        self.captures = False
         self._idempotency = Idempotency(store, self.clock)
 
     def look(self, request: Request) -> Visit:
@@ -67,6 +77,7 @@ class Peer:
         job_id = self._job_id(request.path, pairs or [])
         entry = self.log.open(request.method, request.path, key, job_id, self.clock.now())
         fault = self.plan.for_request(Seen(request.method, request.path, key, job_id))
+        entry.sent = _sent(request) if self.captures else None
         entry.fault = None if fault is None else fault.action.value
         return Visit(request, entry, fault, pairs)
 
@@ -87,16 +98,46 @@ class Peer:
 
     def pay(self, name: str) -> Json:
         """Play the customer who pays an intent in a browser."""
-        account = self.store.owner(name)
-        with self.store.transaction():
-            return intents.pay(Call(self.store, self.clock, account or "", None, {}), name)
+        with self.outbox.transaction():
+            return intents.pay(self._nobodys_call(name), name)
+
+    def dispute(self, name: str, step: str) -> Json:
+        """Play the bank: open a dispute of an intent, or take a step of one."""
+        with self.outbox.transaction():
+            return disputes.play(self._nobodys_call(name), name, step)
+
+    def repeat_event(self, name: str, *, as_twin: bool) -> Json:
+        """Deliver an event once more, as itself or as a second event of the same change."""
+        with self.outbox.transaction():
+            again = events.twin if as_twin else events.resend
+            return again(self._nobodys_call(name), name)
 
     def advance(self, seconds: float) -> None:
         """Move the clock, durably, and let happen what was due by then."""
         self.clock.advance(seconds)
-        with self.store.transaction():
+        with self.outbox.transaction():
             self.store.set_advanced_seconds(self.clock.advanced_seconds)
-            refunds.settle_all(self.store, self.clock)
+            refunds.settle_all(self._nobodys_call(""))
+        self.courier.wake()
+
+    def reset(self) -> None:
+        """Forget everything but the addresses."""
+        self.courier.reset()
+        self.outbox.forget()
+        with self.store.transaction():
+            self.store.clear()
+        self.plan.clear()
+        self.log.clear()
+        self.rates.clear()
+        self.limiter.set(Limits())
+        self.latency.constant_ms = 0.0
+        self.latency.set({})
+        self.captures = False
+        self.clock.advanced_seconds = 0.0
+        self.courier.wake()
+
+    def _nobodys_call(self, name: str) -> Call:
+        return Call(self.store, self.clock, self.outbox, self.store.owner(name) or "")
 
     async def _admit(self, visit: Visit, request_id: str) -> Answer:
         request, entry, fault = visit.request, visit.entry, visit.fault
@@ -108,29 +149,30 @@ class Peer:
         self.limiter.take(account, endpoint)
         pairs = _pairs(request) if visit.pairs is None else visit.pairs
         if request.method != "POST" or entry.key is None:
-            turn = _Turn(account, None, "", request_id, fault)
-            await self._wait(fault)
+            turn = _Turn(endpoint, account, None, "", request_id, fault)
+            await self._wait(turn)
             return self._execute(execution, pairs, turn)
-        turn = _Turn(account, entry.key, fingerprint(request.path, pairs), request_id, fault)
+        turn = _Turn(endpoint, account, entry.key, fingerprint(request.path, pairs), request_id, fault)
         kept = self._idempotency.replay(account, entry.key, turn.mark)
         if kept is not None:
             entry.replayed = True
-            await self._wait(fault)
+            await self._wait(turn)
             return kept
         with self._idempotency.running(account, entry.key):
-            await self._wait(fault)
+            await self._wait(turn)
             return self._execute(execution, pairs, turn)
 
-    async def _wait(self, fault: Fault | None) -> None:
-        delay_ms = self.latency_ms + (0.0 if fault is None else fault.delay_ms)
+    async def _wait(self, turn: _Turn) -> None:
+        delay_ms = self.latency.draw_ms(turn.endpoint) + (0.0 if turn.fault is None else turn.fault.delay_ms)
         if delay_ms:
             await asyncio.sleep(delay_ms / 1000)
 
     def _execute(self, execution: Execution, pairs: list[tuple[str, str]], turn: _Turn) -> Answer:
         """Effect and kept answer are one transaction: after a kill both are there, or neither."""
-        call = Call(self.store, self.clock, turn.account, turn.key, forms.nest(pairs))
+        params = forms.nest(pairs)
+        call = Call(self.store, self.clock, self.outbox, turn.account, turn.key, params, turn.request_id)
         action = None if turn.fault is None else turn.fault.action
-        with self.store.transaction():
+        with self.outbox.transaction():
             saved = True
             try:
                 if action is Action.STATUS_500_BEFORE:
@@ -154,7 +196,12 @@ class Peer:
         if name is None or account is None:
             return None
         record = self.store.get(account, name)
-        return None if record is None else record.body["metadata"].get(JOB_ID)
+        return None if record is None else record.body.get("metadata", {}).get(JOB_ID)
+
+
+def _sent(request: Request) -> Json:
+    headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+    return {"query": request.query, "body": request.body.decode("latin-1"), "headers": headers}
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:

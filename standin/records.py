@@ -14,8 +14,12 @@ class Kind(StrEnum):
     """The objects that are kept."""
 
     CUSTOMER = "customer"
+    DISPUTE = "dispute"
+    EVENT = "event"
     PAYMENT_INTENT = "payment_intent"
     REFUND = "refund"
+    WEBHOOK_DELIVERY = "webhook_delivery"
+    WEBHOOK_ENDPOINT = "webhook_endpoint"
 
 
 class EffectKind(StrEnum):
@@ -23,6 +27,9 @@ class EffectKind(StrEnum):
 
     CHARGE = "charge"
     CUSTOMER = "customer"
+    DISPUTE = "dispute"
+    DISPUTE_REINSTATED = "dispute_reinstated"
+    DISPUTE_WITHDRAWN = "dispute_withdrawn"
     PAYMENT_INTENT = "payment_intent"
     REFUND = "refund"
     REFUND_FAILED = "refund_failed"
@@ -36,7 +43,7 @@ class Record:
     id: str
     kind: Kind
     created: int
-    lookup: str | None  # the one thing that lists filter by: a customer, an e-mail, an intent
+    lookup: str | None  # the one thing that lists filter by: a customer, an e-mail, an intent, an event's type
     body: Json
     notes: Json = field(default_factory=dict)
 
@@ -73,7 +80,7 @@ class Page:
 
     kind: Kind
     limit: int
-    lookup: str | None = None
+    lookups: tuple[str, ...] = ()  # any of them; empty is all
     created_from: int = 0
     created_to: int = 2**62
     after: str | None = None
@@ -81,6 +88,8 @@ class Page:
 
 class Store(Protocol):
     """Keeps everything; writes belong inside `transaction`."""
+
+    keeps_events: bool
 
     def transaction(self) -> AbstractContextManager[None]:
         """Keep all of what is written inside, or nothing."""
@@ -144,5 +153,5 @@ class Store(Protocol):
 
 
 # which way each kind of effect moves the account's balance
-MONEY_IN = (EffectKind.CHARGE, EffectKind.REFUND_FAILED)
-MONEY_OUT = (EffectKind.REFUND,)
+MONEY_IN = (EffectKind.CHARGE, EffectKind.DISPUTE_REINSTATED, EffectKind.REFUND_FAILED)
+MONEY_OUT = (EffectKind.DISPUTE_WITHDRAWN, EffectKind.REFUND)

@@ -1,15 +1,19 @@
-"""Refunds: never more than was taken; one card's refund fails after a while."""
+"""Refunds: never more than was taken; one card's refund fails after a while, another's is pending for a while."""
 
 from __future__ import annotations
 
-from standin import cards
-from standin import params as read
-from standin.clock import Clock
-from standin.errors import ApiError, Json
-from standin.objects import Call, exclusive, list_objects, new_id, only_known
-from standin.records import EffectKind, Kind, Record, Store
+from dataclasses import replace
 
-FAILS_AFTER_SECONDS = 60
+from standin import cards, charges
+from standin import params as read
+from standin.errors import ApiError, Json
+from standin.events import Type, emit
+from standin.objects import Call, exclusive, list_objects, new_id, only_known
+from standin.records import EffectKind, Kind, Record
+
+SETTLES_AFTER_SECONDS = 60
+# what becomes of a refund after that time, by the card it goes back to
+_LATER = {cards.PENDING_REFUND: "succeeded", cards.REFUND_FAIL: "failed"}
 
 _READERS: dict[str, read.Reader] = {
     "amount": read.integer,
@@ -42,12 +46,16 @@ def create(call: Call) -> Json:
     amount = _refundable(intent, asked.get("amount"))
     body = _new_body(call, intent, amount, asked)
     record = Record(call.account, body["id"], Kind.REFUND, body["created"], intent.id, body)
-    if intent.body["payment_method"] == cards.REFUND_FAIL:
-        record.notes["fails_at"] = call.clock.now() + FAILS_AFTER_SECONDS
+    if intent.body["payment_method"] in _LATER:
+        becomes = _LATER[intent.body["payment_method"]]
+        record.notes.update(becomes=becomes, settles_at=call.clock.now() + SETTLES_AFTER_SECONDS)
     intent.notes["refunded"] = intent.notes.get("refunded", 0) + amount
     call.store.put(intent)
     call.store.put(record)
-    call.effect(EffectKind.REFUND, body, amount)
+    if body["status"] == "succeeded":
+        call.effect(EffectKind.REFUND, body, amount)
+    emit(call, Type.REFUND_CREATED, body)
+    emit(call, Type.CHARGE_REFUNDED, charges.body_of(intent))
     return body
 
 
@@ -55,20 +63,20 @@ def retrieve(call: Call, name: str) -> Json:
     """Give one refund as it stands now."""
     only_known(call)
     record = call.find(Kind.REFUND, name, noun="refund", param="refund")
-    _settle(call.store, call.clock, record)
+    _settle(call, record)
     return record.body
 
 
 def list_all(call: Call) -> Json:
     """Give refunds, newest first."""
-    settle_all(call.store, call.clock)
+    settle_all(call)
     return list_objects(call, Kind.REFUND, "/v1/refunds", ("payment_intent",))
 
 
-def settle_all(store: Store, clock: Clock) -> None:
-    """Fail every refund whose time to fail has come."""
-    for record in store.every(Kind.REFUND):
-        _settle(store, clock, record)
+def settle_all(call: Call) -> None:
+    """Let every refund fail or succeed whose time to do so has come, whoever's it is."""
+    for record in call.store.every(Kind.REFUND):
+        _settle(call, record)
 
 
 def _paid_intent(call: Call, asked: Json) -> Record:
@@ -76,9 +84,7 @@ def _paid_intent(call: Call, asked: Json) -> Record:
         name, noun, param = asked["payment_intent"], "payment_intent", "payment_intent"
         intent = call.find(Kind.PAYMENT_INTENT, name, noun=noun, param=param)
     elif "charge" in asked:
-        # a charge's id is its intent's with the number of the try behind it
-        name = "pi_" + asked["charge"].removeprefix("ch_")[:-1]
-        intent = call.find(Kind.PAYMENT_INTENT, name, noun="charge", param="charge")
+        intent = charges.intent_of(call, asked["charge"], status=404, param="charge")
     else:
         raise ApiError(
             400,
@@ -118,20 +124,32 @@ def _new_body(call: Call, intent: Record, amount: int, asked: Json) -> Json:
         "reason": asked.get("reason"),
         "receipt_number": None,
         "source_transfer_reversal": None,
-        "status": "succeeded",
+        "status": "pending" if intent.body["payment_method"] == cards.PENDING_REFUND else "succeeded",
         "transfer_reversal": None,
     }
 
 
-def _settle(store: Store, clock: Clock, refund: Record) -> None:
-    fails_at = refund.notes.get("fails_at")
-    if fails_at is None or clock.now() < fails_at:
+def _settle(call: Call, refund: Record) -> None:
+    if call.clock.now() < refund.notes.get("settles_at", float("inf")):
         return
-    del refund.notes["fails_at"]
+    by_time = replace(call, account=refund.account, key=None, request_id=None)
+    del refund.notes["settles_at"]
+    if refund.notes.pop("becomes") == "failed":
+        _fail(by_time, refund)
+    else:
+        refund.body["status"] = "succeeded"
+        call.store.put(refund)
+        by_time.effect(EffectKind.REFUND, refund.body, refund.body["amount"])
+        emit(by_time, Type.REFUND_UPDATED, refund.body)
+
+
+def _fail(call: Call, refund: Record) -> None:
     refund.body.update(status="failed", failure_reason="expired_or_canceled_card")
-    store.put(refund)
-    intent = store.get(refund.account, refund.body["payment_intent"])
+    call.store.put(refund)
+    intent = call.store.get(refund.account, refund.body["payment_intent"])
     if intent is not None:
         intent.notes["refunded"] -= refund.body["amount"]
-        store.put(intent)
-    Call(store, clock, refund.account, None, {}).effect(EffectKind.REFUND_FAILED, refund.body, refund.body["amount"])
+        call.store.put(intent)
+    call.effect(EffectKind.REFUND_FAILED, refund.body, refund.body["amount"])
+    emit(call, Type.REFUND_UPDATED, refund.body)
+    emit(call, Type.REFUND_FAILED, refund.body)

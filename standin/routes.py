@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from standin import customers, intents, objects, refunds
+from standin import charges, customers, disputes, events, intents, objects, refunds
 from standin.errors import ApiError, Json
 from standin.objects import Call
 from standin.wire import Request
@@ -16,6 +16,7 @@ _PLAIN: dict[tuple[str, str], Execution] = {
     ("GET", "/v1/account"): objects.account_body,
     ("GET", "/v1/balance"): objects.balance_body,
     ("GET", "/v1/customers"): customers.list_all,
+    ("GET", "/v1/events"): events.list_all,
     ("GET", "/v1/payment_intents"): intents.list_all,
     ("GET", "/v1/refunds"): refunds.list_all,
     ("POST", "/v1/customers"): customers.create,
@@ -23,7 +24,10 @@ _PLAIN: dict[tuple[str, str], Execution] = {
     ("POST", "/v1/refunds"): refunds.create,
 }
 _NAMED: dict[tuple[str, str], Callable[[Call, str], Json]] = {
+    ("GET", "/v1/charges/{id}"): charges.retrieve,
     ("GET", "/v1/customers/{id}"): customers.retrieve,
+    ("GET", "/v1/disputes/{id}"): disputes.retrieve,
+    ("GET", "/v1/events/{id}"): events.retrieve,
     ("GET", "/v1/payment_intents/{id}"): intents.retrieve,
     ("GET", "/v1/refunds/{id}"): refunds.retrieve,
     ("POST", "/v1/payment_intents/{id}/cancel"): intents.cancel,
@@ -35,6 +39,14 @@ def name_in(path: str) -> str | None:
     """Give the object id in a path, if there is one."""
     parts = path.split("/", 4)
     return parts[3] if len(parts) > 3 and parts[3] and parts[3] != "search" else None
+
+
+def endpoint_of(request: Request) -> str:
+    """Give the endpoint's name for counting; one for all that is unknown."""
+    try:
+        return find_route(request)[0]
+    except ApiError:
+        return "unknown"
 
 
 def find_route(request: Request) -> tuple[str, Execution]:

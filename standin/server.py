@@ -10,6 +10,7 @@ from standin.errors import ApiError, Json
 from standin.faults import Fault
 from standin.gate import Gate
 from standin.peer import Peer
+from standin.routes import endpoint_of
 from standin.wire import Answer, Malformed, Request, read_head, read_request
 
 
@@ -25,20 +26,23 @@ class Server:
         self._database = database
         self._open: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._delivering: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int, control_port: int) -> None:
         """Listen on both ports."""
         await self.gate.bind(host, port)
         await self.control_gate.bind(host, control_port)
+        self._delivering = asyncio.get_running_loop().create_task(self._peer.courier.run())
 
     async def stop(self) -> None:
         """Give the ports back and end every connection."""
         self.gate.release()
         self.control_gate.release()
-        tasks = list(self._tasks)
+        tasks = [*self._tasks, *([self._delivering] if self._delivering else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._peer.courier.stop()
 
     def _facts(self) -> Json:
         return {
@@ -94,7 +98,8 @@ class Server:
         if is_control:
             answer = await self._control.answer(request)
         elif is_peer:
-            return await self._answer_peer(connection, request)
+            with self._peer.rates.counted(endpoint_of(request)):
+                return await self._answer_peer(connection, request)
         else:
             answer = Answer(404, b'{"error": "this port takes control requests only"}')
         return await self._send(connection, request, answer)

@@ -30,13 +30,16 @@ _UPSERT = (
 )
 _PAGE = (
     "SELECT account, id, kind, created, lookup, body, notes FROM objects WHERE account = :account AND kind = :kind "
-    "AND created BETWEEN :created_from AND :created_to AND (:lookup IS NULL OR lookup = :lookup) "
+    "AND created BETWEEN :created_from AND :created_to "
+    "AND (:lookups = '[]' OR lookup IN (SELECT value FROM json_each(:lookups))) "
     "AND (:after IS NULL OR seq < (SELECT seq FROM objects WHERE id = :after)) ORDER BY seq DESC LIMIT :limit"
 )
 
 
 class SqliteStore:
     """What a transaction wrote survives a kill and a power cut."""
+
+    keeps_events = True
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -79,7 +82,7 @@ class SqliteStore:
             "kind": page.kind.value,
             "created_from": page.created_from,
             "created_to": page.created_to,
-            "lookup": page.lookup,
+            "lookups": json.dumps(page.lookups),
             "after": page.after,
             "limit": page.limit + 1,
         }

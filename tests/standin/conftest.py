@@ -8,6 +8,7 @@ import pytest
 
 from standin.client import Standin
 from tests.standin.asking import Asker
+from tests.standin.listening import Listener, listening
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,9 @@ def ask(standin: Standin) -> Iterator[Asker]:
     asker = Asker(standin.base_url)
     yield asker
     asker.close()
+
+
+@pytest.fixture
+def ear() -> Iterator[Listener]:
+    with listening() as listener:
+        yield listener

@@ -1,4 +1,4 @@
-"""A small reader of OpenAPI schemas: required fields, types, enums, unknown names."""
+"""A small reader of OpenAPI schemas: required fields, types, enums, unknown names; for JSON and for forms."""
 
 from __future__ import annotations
 
@@ -32,14 +32,28 @@ def load(name: str) -> dict[str, Any]:
 class Schemas:
     """Finds what is wrong with a value, as texts that name the place."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], younger: frozenset[str] = frozenset()) -> None:
         self.document = document
+        self._younger = younger  # names that Stripe has added since the document
         self._schemas = document["components"]["schemas"]
 
     def answer_schema(self, method: str, path: str, status: str = "200") -> dict[str, Any]:
         responses = self.document["paths"][path][method]["responses"]
         found: dict[str, Any] = responses[status]["content"]["application/json"]["schema"]
         return found
+
+    def request_schema(self, method: str, path: str) -> dict[str, Any]:
+        """Give the schema of a call's form, or of its query made one object."""
+        call = self.document["paths"][path][method]
+        if method == "post":
+            found: dict[str, Any] = call["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
+            return found
+        asked = {p["name"]: p["schema"] for p in call.get("parameters", []) if p["in"] == "query"}
+        return {"type": "object", "properties": asked, "additionalProperties": False}
+
+    def form_problems(self, value: object, schema: dict[str, Any]) -> list[str]:
+        """Find what is wrong with a decoded form, in which every scalar is a text."""
+        return _OfForms(self.document).problems(value, schema)
 
     def problems(self, value: object, schema: dict[str, Any], place: str = "$") -> list[str]:
         if "$ref" in schema:
@@ -68,11 +82,20 @@ class Schemas:
                 found += self.problems(item, known[name], f"{place}.{name}")
             elif isinstance(rest, dict):
                 found += self.problems(item, rest, f"{place}.{name}")
-            elif known and rest is not True:
+            elif name not in self._younger and (rest is False or (known and rest is not True)):
                 found.append(f"{place}: {name} is unknown")
         return found
 
     def _is(self, value: object, kind: str) -> bool:
         if isinstance(value, bool):
             return kind == "boolean"
+        return isinstance(value, _TYPES[kind])
+
+
+class _OfForms(Schemas):
+    def _is(self, value: object, kind: str) -> bool:
+        if kind == "boolean":
+            return value in {"true", "false"}
+        if kind in {"integer", "number"}:
+            return isinstance(value, str) and value.isascii() and value.isdigit()
         return isinstance(value, _TYPES[kind])
