@@ -11,12 +11,13 @@ from api.problems import Problem, failure_meaning
 from shared.jobs import Job, Status, job_path
 
 JSON = "application/json"
+_compact_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def answer(shown: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK,
            headers: Mapping[str, str] | None = None) -> Response:
     """JSON in ASCII, which no client can misread."""
-    return Response(json.dumps(shown, separators=(",", ":")), status, headers, JSON)
+    return Response(_compact_json(shown), status, headers, JSON)
 
 
 def polled(job: Job) -> Response:

@@ -26,7 +26,7 @@ class Hints:
         self._backlog = backlog
         self._circuit = circuit
         self._threads = settings.worker_threads
-        self._calls_per_second = settings.stripe_rate_per_second
+        self._calls_per_second = settings.hinted_per_second
         self._room = hints_cap(self._threads)
 
     @property
@@ -61,4 +61,4 @@ class Hints:
         waiting, reach = await asyncio.gather(self._backlog.waiting(Lane.INTERACTIVE), self._circuit.look())
         if reach.threads:
             self._threads = reach.threads
-        self._room = hints_cap(self._threads) - waiting
+        self._room = hints_cap(self._threads) - waiting - self._hinter.unpublished

@@ -36,7 +36,7 @@ async def get_job(request: Request) -> Response:
     seconds = _wait(read_query(request, ("wait",)).get("wait"))
 
     async def read() -> Job:
-        return await _own_job(request, job_id)
+        return await own_job(request, job_id)
 
     if not seconds:
         return polled(await read())
@@ -53,7 +53,7 @@ async def list_jobs(request: Request) -> Response:
     after = query.get("starting_after")
     if after is not None:
         try:
-            await _own_job(request, after)
+            await own_job(request, after)
         except JobNotFound:
             raise refused_parameter("starting_after", "There is no such job to go on from.") from None
     page = await desk.ask(desk.store.page, caller=deps.caller(request), limit=limit, status=status, kind=kind,
@@ -63,7 +63,7 @@ async def list_jobs(request: Request) -> Response:
     return answer({"object": "list", "data": [job.wire() for job in page.jobs], "has_more": page.has_more})
 
 
-async def _own_job(request: Request, job_id: str) -> Job:
+async def own_job(request: Request, job_id: str) -> Job:
     """The caller's job of this id. Raises JobNotFound also for another's, which must look like one that never was."""
     desk = deps.desk(request)
     job = await desk.ask(desk.store.get, job_id) if _JOB_ID.fullmatch(job_id) else None

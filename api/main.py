@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from api import health, jobs, openapi, payment_status, payments, problems, stats
+from api.call_log import Call, CallLog, LoggedCalls
 from api.cors import Cors
 from api.deps import Desk
 from api.hints import Hints
@@ -25,7 +26,8 @@ from api.waiting import Waiters
 from shared import failpoints
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
-from shared.errors import PaydeskError, SettingsRefused, StoreUnavailable, WrongSecret
+from shared.errors import PaydeskError, SettingsRefused, WrongSecret
+from shared.events import Events
 from shared.ids import Ids
 from shared.instance import Instance
 from shared.ledger import Ledger
@@ -59,10 +61,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             refuse(refused)
             raise
     failpoints.arm(settings.failpoints)
+    call_log = CallLog()
     app = FastAPI(title="Paydesk", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False,
-                  default_response_class=Response,
-                  generate_unique_id_function=lambda route: route.name, lifespan=_lifespan(settings, refuse),
-                  middleware=[Middleware(Cors, origins=settings.cors_origins),
+                  default_response_class=Response, generate_unique_id_function=lambda route: route.name,
+                  lifespan=_lifespan(settings, refuse, call_log),
+                  middleware=[Middleware(Cors, origins=settings.cors_origins), Middleware(LoggedCalls, calls=call_log),
                               Middleware(Surface, without_head=MAKES_SOMETHING_ON_GET)])
     app.router.route_class = DirectRoute
     for part in (payments, payment_status, jobs, stats, health, openapi):
@@ -82,7 +85,7 @@ class DirectRoute(APIRoute):
         return handler
 
 
-def _lifespan(settings: Settings, refuse: Callable[[PaydeskError], None],
+def _lifespan(settings: Settings, refuse: Callable[[PaydeskError], None], call_log: CallLog,
               ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     ids = Ids(settings.instance_secret())
 
@@ -92,10 +95,17 @@ def _lifespan(settings: Settings, refuse: Callable[[PaydeskError], None],
             desk = app.state.desk = await _open(settings, ids, stack)
             try:
                 await desk.ask(desk.calls.call, "PING")
-            except StoreUnavailable:
-                pass  # it may come later; until then it is asked again with every request
             except WrongSecret as wrong:
                 refuse(wrong)
+            except PaydeskError:
+                pass  # it is away or full; asked again with every request
+            events = Events(desk.calls)
+
+            async def write(calls: list[Call]) -> None:
+                await desk.ask(events.add_calls, calls)
+
+            stack.push_async_callback(call_log.write_left, write)
+            stack.push_async_callback(_end, asyncio.create_task(call_log.write_on(write)))
             yield
 
     return lifespan

@@ -1,6 +1,8 @@
 """How a payment stands: from our record while that is current, else asked of Stripe by a paced job; never invented."""
 
+import asyncio
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,11 +11,11 @@ from starlette.responses import Response
 from api import deps, openapi
 from api.answers import answer, failure, ticket
 from api.body import header_values, read_query
+from api.jobs import own_job
 from api.payments import accept_and_hint
 from api.problems import Problem
 from api.waiting import preferred_wait
-from shared.errors import JobNotFound
-from shared.jobs import Job, Mode, Status, timestamp
+from shared.jobs import Job, Mode, NewJob, Status, timestamp
 from shared.money import dollars_number
 from shared.payments import MOCK_PREFIX, KnownPayment, refresh_window
 from shared.stripe_params import status_refresh_job
@@ -24,7 +26,10 @@ _PARAMETER = "payment_intent_id"
 _ID = re.compile(r"(?:pi|job)_[A-Za-z0-9_]{1,64}", re.ASCII)
 _WAIT_SECONDS = 10
 """A GET that returns a ticket helps nobody, so it waits by itself."""
+_WINDOWS_BACK = 3
+"""For so many windows a job may wait for its slot of the budget; until it has ended nobody needs another."""
 _UNANSWERED = "stripe_unavailable"
+_SECRET = "_secret_"  # noqa: S105  # the mark of one
 
 
 def add_routes(app: FastAPI) -> None:
@@ -34,48 +39,84 @@ def add_routes(app: FastAPI) -> None:
 
 async def payment_status(request: Request) -> Response:
     """How a payment stands, by its id or its job's. When Stripe cannot say, what was last seen, marked `stale`."""
-    desk = deps.desk(request)
-    given = _given(request)
-    preferred = preferred_wait(header_values(request, b"prefer"))
-    seconds = _WAIT_SECONDS if preferred is None else preferred
-    if given.startswith("job_"):
-        job = await _rested(desk, await _own_job(request, given), seconds)
+    desk, asked = deps.desk(request), _Asked.of(request)
+    payment_intent_id = asked.id
+    if asked.id.startswith("job_"):
+        job = await _rested(desk, await own_job(request, asked.id), asked)
         if job.stripe_id is None or not job.stripe_id.startswith("pi_"):
             return _without_payment(job)
-        given = job.stripe_id
-    known, now_ms = await desk.ask(desk.payments.get, given)
+        payment_intent_id = job.stripe_id
+    known, now_ms = await desk.ask(desk.payments.get, payment_intent_id)
     if known is not None and known.is_current:
-        return _told(known)
-    if given.startswith(MOCK_PREFIX):
+        return _told(known, asked)
+    if payment_intent_id.startswith(MOCK_PREFIX):
         raise Problem("not_found", "The mock made no payment of this id.")
     if desk.settings.mode is Mode.NONE or (await desk.ask(desk.circuit.look)).open:
-        return _last_seen(known)
-    return await _ask_stripe(request, given, known, now_ms, seconds)
+        return _last_seen(known, asked)
+    return await _ask_stripe(desk, await _looking_job(request, payment_intent_id, now_ms), known, asked)
 
 
-async def _ask_stripe(request: Request, payment_intent_id: str, known: KnownPayment | None, now_ms: int,
-                      seconds: int) -> Response:
-    """One job a payment and window, whoever asks: so polling costs Stripe no more than that."""
-    desk = deps.desk(request)
-    new = status_refresh_job(desk.ids, payment_intent_id=payment_intent_id, window=refresh_window(now_ms),
-                             caller=deps.caller(request), settings=desk.settings)
-    with desk.waiters.watch(new.id) as watch:
-        accepted = await accept_and_hint(desk, new)
-        job = await watch.until_it_rests(accepted.job, lambda: desk.ask(desk.store.get, new.id), seconds)
-    if job.status is Status.SUCCEEDED:
-        seen, _ = await desk.ask(desk.payments.get, payment_intent_id)
-        return _last_seen(seen) if seen is None or not seen.is_current else _told(seen)
-    if job.status is not Status.FAILED:
+async def _looking_job(request: Request, payment_intent_id: str, now_ms: int) -> NewJob | Job:
+    """The one job that looks at a payment, whoever asks: this window's, or an earlier one that had not ended."""
+    desk, window = deps.desk(request), refresh_window(now_ms)
+    earlier = await asyncio.gather(*(
+        desk.ask(desk.store.get, desk.ids.status_refresh(payment_intent_id, window - back))
+        for back in range(1, _WINDOWS_BACK + 1)))
+    for begun in earlier:
+        if begun is not None and (begun.finished_ms is None or begun.finished_ms >= now_ms):
+            return begun
+    return status_refresh_job(desk.ids, payment_intent_id=payment_intent_id, window=window,
+                              caller=deps.caller(request), settings=desk.settings)
+
+
+async def _ask_stripe(desk: deps.Desk, looking: NewJob | Job, known: KnownPayment | None, asked: "_Asked") -> Response:
+    with desk.waiters.watch(looking.id) as watch:
+        job = (await accept_and_hint(desk, looking)).job if isinstance(looking, NewJob) else looking
+        job = await watch.until_it_rests(job, lambda: desk.ask(desk.store.get, job.id), asked.seconds_left)
+    if not job.status.awaits_nobody:
         return ticket(job)
-    if job.error is not None and job.error["code"] != _UNANSWERED:
+    seen, _ = await desk.ask(desk.payments.get, looking.request["payment_intent_id"])
+    if seen is not None:
+        return _told(seen, asked, stale=not seen.is_current)
+    if job.status is Status.FAILED and job.error is not None and job.error["code"] != _UNANSWERED:
         raise failure(job, {})
-    return _last_seen(known)
+    return _last_seen(known, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The question: an id, and until when its answer is waited for."""
+
+    id: str
+    preferred_seconds: int | None
+    until: float
+
+    @classmethod
+    def of(cls, request: Request) -> "_Asked":
+        """Read it. Raises Problem."""
+        given = _given(request)
+        preferred = preferred_wait(header_values(request, b"prefer"))
+        seconds = _WAIT_SECONDS if preferred is None else preferred
+        return cls(given, preferred, asyncio.get_running_loop().time() + seconds)
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the whole wait, however many jobs are waited for."""
+        return max(0.0, self.until - asyncio.get_running_loop().time())
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an answer says of the wait."""
+        applied = {} if self.preferred_seconds is None else {"Preference-Applied": f"wait={self.preferred_seconds}"}
+        return {"Vary": "Prefer", **applied}
 
 
 def _given(request: Request) -> str:
     given = read_query(request, (_PARAMETER,)).get(_PARAMETER)
     if given is None:
         raise _refused("missing_field", "This field is required.")
+    if _SECRET in given:
+        raise _refused("secret_refused", "This is a client_secret; give the id alone, which is the part before it.")
     if _ID.fullmatch(given) is None:
         raise _refused("id_format", "Give the id of a payment intent (pi_…) or of a job (job_…).")
     return given
@@ -85,16 +126,9 @@ def _refused(code: str, sentence: str) -> Problem:
     return Problem(code, sentence, errors=[{"pointer": f"/{_PARAMETER}", "code": code, "message": sentence}])
 
 
-async def _own_job(request: Request, job_id: str) -> Job:
-    job = await deps.desk(request).ask(deps.desk(request).store.get, job_id)
-    if job is None or job.caller != deps.caller(request):
-        raise JobNotFound("There is no job with this id.")
-    return job
-
-
-async def _rested(desk: deps.Desk, job: Job, seconds: int) -> Job:
+async def _rested(desk: deps.Desk, job: Job, asked: _Asked) -> Job:
     with desk.waiters.watch(job.id) as watch:
-        return await watch.until_it_rests(job, lambda: desk.ask(desk.store.get, job.id), seconds)
+        return await watch.until_it_rests(job, lambda: desk.ask(desk.store.get, job.id), asked.seconds_left)
 
 
 def _without_payment(job: Job) -> Response:
@@ -105,14 +139,14 @@ def _without_payment(job: Job) -> Response:
     return ticket(job)
 
 
-def _last_seen(known: KnownPayment | None) -> Response:
+def _last_seen(known: KnownPayment | None, asked: _Asked) -> Response:
     """What was seen when Stripe last said something; without that nothing can be said."""
     if known is None:
         raise Problem(_UNANSWERED, "Stripe cannot be asked now, and the desk has not seen this payment.")
-    return _told(known, stale=True)
+    return _told(known, asked, stale=True)
 
 
-def _told(known: KnownPayment, *, stale: bool = False) -> Response:
+def _told(known: KnownPayment, asked: _Asked, *, stale: bool = False) -> Response:
     shown: dict[str, Any] = {
         "success": True, "payment_intent_id": known.id, "status": known.status,
         "amount": dollars_number(known.amount_cents), "amount_received": dollars_number(known.received_cents),
@@ -121,4 +155,4 @@ def _told(known: KnownPayment, *, stale: bool = False) -> Response:
         shown["mock_mode"] = True
     if stale:
         shown["stale"] = True
-    return answer(shown, headers={"Paydesk-Mode": "mock"} if known.is_mock else None)
+    return answer(shown, headers=asked.headers | ({"Paydesk-Mode": "mock"} if known.is_mock else {}))

@@ -7,21 +7,32 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.figure import Figure
 from cli.servers import STORE, EmbeddedServer, free_port
+from shared.errors import PaydeskError
+
+if TYPE_CHECKING:
+    from bench.figure import Figure
 
 ROUNDS = 200
 QUICK_ROUNDS = 20
 NO_SUCH_NAME = "https://stripe.invalid"
 
+EXAMPLE = "paydesk bench --quick"
+
+
+class OnlyInCheckout(PaydeskError):
+    """What measures the desk is not in its image."""
+
+    code = "only_in_checkout"
+
 
 def bench(*, quick: Annotated[bool, typer.Option(help="Few rounds: only whether it runs.")] = False,
           as_json: Annotated[bool, typer.Option("--json", help="Write the figures as JSON.")] = False) -> None:
-    """Measure start-up, latency and the cost of a charge; exit 1 when a goal is missed (never with --quick)."""
+    """Measure start-up, latency and the cost of a charge. Exit 1 when a goal is missed (never with --quick)."""
     figures = []
     with tempfile.TemporaryDirectory(prefix="paydesk-bench-") as folder:
         for figure in _figures(Path(folder), quick=quick):
@@ -34,8 +45,11 @@ def bench(*, quick: Annotated[bool, typer.Option(help="Few rounds: only whether 
     raise typer.Exit(0 if quick or all(figure.reached for figure in figures) else 1)
 
 
-def _figures(folder: Path, *, quick: bool) -> Iterator[Figure]:
-    from bench import single  # only now: it loads the worker and Stripe's SDK, which no other verb needs
+def _figures(folder: Path, *, quick: bool) -> Iterator["Figure"]:
+    try:
+        from bench import single  # only now: it loads the worker and Stripe's SDK, which no other verb needs
+    except ModuleNotFoundError:
+        raise OnlyInCheckout("`paydesk bench` runs in a checkout, not in an image.") from None
 
     rounds = QUICK_ROUNDS if quick else ROUNDS
     if not quick:
@@ -51,7 +65,7 @@ def _figures(folder: Path, *, quick: bool) -> Iterator[Figure]:
         server.stop()
 
 
-def _line(figure: Figure) -> str:
+def _line(figure: "Figure") -> str:
     goal = "" if figure.goal is None else f"goal {figure.goal:g} {figure.unit}".rstrip()
     mark = "" if figure.reached else "  MISSED"
     return f"{figure.name:<50} {figure.value:>9.2f} {figure.unit:<2}  {goal}{mark}".rstrip() + "\n"

@@ -1,32 +1,54 @@
 """The verbs of `paydesk`, each in its own file, registered here; a fault becomes one sentence and an exit code."""
 
 import sys
+from typing import Annotated
 
 import typer
 
-from cli.bench import bench
+from cli import bench, charge, jobs, stats, up, verify, watch
+from cli.desk_client import DeskUnreachable
+from cli.examples import example
 from cli.log import create_log_app
-from cli.up import up
-from cli.verify import verify
 from shared.errors import PaydeskError, SettingsRefused, StoreUnavailable
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 4
 EXIT_REFUSED = 78
 
-EXIT_CODES: dict[type[PaydeskError], int] = {SettingsRefused: EXIT_REFUSED, StoreUnavailable: EXIT_UNREACHABLE}
+EXIT_CODES: dict[type[PaydeskError], int] = {SettingsRefused: EXIT_REFUSED, StoreUnavailable: EXIT_UNREACHABLE,
+                                             DeskUnreachable: EXIT_UNREACHABLE}
 """What a fault ends with, by its class; any other ends with 1. Wrong usage is 2, an interruption 130."""
 
 
 def create_app() -> typer.Typer:
     """The command line with every verb."""
     app = typer.Typer(name="paydesk", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                      rich_markup_mode=None, help="Hand it a charge and it is never lost and never made twice.")
-    app.command("up")(up)
-    app.command("verify")(verify)
+                      rich_markup_mode=None, help="Hand it a charge and it is never lost and never made twice.",
+                      epilog="`paydesk test` passes the tests. Data goes to stdout, everything else to stderr. Exit "
+                             "codes: 0 ok, 1 failure, 2 usage, 4 not reachable, 78 refused to start, 130 interrupted.")
+    app.callback()(_options)
+    app.command("up", epilog=example(up.EXAMPLE))(up.up)
+    app.command("charge", epilog=example(charge.EXAMPLE))(charge.charge)
+    app.command("watch", epilog=example(watch.EXAMPLE))(watch.watch)
+    app.command("jobs", epilog=example(jobs.EXAMPLE))(jobs.jobs)
+    app.command("stats", epilog=example(stats.EXAMPLE))(stats.stats)
+    app.command("verify", epilog=example(verify.EXAMPLE))(verify.verify)
     app.add_typer(create_log_app(), name="log")
-    app.command("bench")(bench)
+    app.command("bench", epilog=example(bench.EXAMPLE))(bench.bench)
     return app
+
+
+def _options(*, version: Annotated[bool, typer.Option("--version", is_eager=True, callback=lambda asked: _tell_version(
+        asked=asked), help="Tell the version.")] = False) -> None:
+    """What may stand before a verb."""
+
+
+def _tell_version(*, asked: bool) -> None:
+    if asked:
+        from api.openapi import VERSION  # only now: it loads the web framework, which no verb needs
+
+        sys.stdout.write(f"paydesk {VERSION}\n")
+        raise typer.Exit
 
 
 def run() -> int:

@@ -26,6 +26,8 @@ from shared.errors import PaydeskError, SettingsRefused, StoreUnavailable
 from shared.jobs import Mode
 from shared.settings import FLOWER_PASSWORD_FILE, Settings, is_loopback, process_environment
 
+EXAMPLE = "paydesk up --port 8080 --data-dir /srv/paydesk --workers 4"
+
 READY_SECONDS = 60
 POLL_SECONDS = 0.1
 WEB_STOP_SECONDS = 8

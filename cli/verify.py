@@ -17,11 +17,13 @@ from shared.verify import differences
 
 ANSWER_SECONDS = 10.0
 
+EXAMPLE = "paydesk verify --data-dir .paydesk --json"
+
 
 def verify(*, data_dir: Annotated[Path | None, typer.Option(help="The desk's directory; PAYDESK_DATA_DIR, else "
                                                                  ".paydesk.")] = None,
            as_json: Annotated[bool, typer.Option("--json", help="Write the differences as JSON.")] = False) -> None:
-    """Recount the books, the jobs and what is due; exit 1 on any difference."""
+    """Recount the books, the jobs and what is due. Exit 1 on any difference."""
     settings = Settings.load(**({} if data_dir is None else {"data_dir": data_dir}))
     found = asyncio.run(_verify(store_url(settings)))
     if as_json:

@@ -1,5 +1,6 @@
 """Celery as the desk uses it: the app, the tasks' names, and hints, which may be lost or doubled without harm."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Sequence
@@ -70,10 +71,11 @@ def grace_ms(lane: Lane, *, threads: int, calls_per_second: float) -> int:
     that the workers hold, at the pace of the budget, and half as much again.
     """
     queued_seconds = 1.5 * (hints_cap(threads) + threads) / calls_per_second
-    return max(LEAST_GRACE_MS[lane], int(1000 * queued_seconds))
+    return max(LEAST_GRACE_MS[lane], min(MOST_GRACE_MS, int(1000 * queued_seconds)))
 
 
 LEAST_GRACE_MS = {Lane.INTERACTIVE: 5_000, Lane.BULK: 15_000}
+MOST_GRACE_MS = 30_000
 
 
 class Hinter:
@@ -92,9 +94,15 @@ class Hinter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Publish what is left and end; at most a few seconds."""
-        self._queue.put(None)
+        """Publish what is left and end; at most a few seconds. What a broker that is away leaves over is dropped."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=1)
         self._thread.join(5)
+
+    @property
+    def unpublished(self) -> int:
+        """Hints that were given and are not in Celery's list yet."""
+        return self._queue.qsize()
 
     def hint(self, kind: str, lane: Lane, job_ids: Sequence[str]) -> bool:
         """Tell Celery to look at these jobs of one kind; False when the hint was dropped. Never blocks or raises."""

@@ -14,6 +14,8 @@ class Reach:
 
     open: bool
     """Stripe is out of every worker's reach: the mock may answer what provably was not sent."""
+    suspected: bool
+    """A worker's call could not connect, and it is trying whether that is so for every call."""
     failing_workers: int
     fresh_workers: int
     threads: int
@@ -40,6 +42,10 @@ class Circuit:
         """A worker stops."""
         return await self._say("leave", worker)
 
+    async def suspect(self, worker: str) -> Reach:
+        """A call of this worker could not connect; it tries again now, and so should the others."""
+        return await self._say("suspect", worker)
+
     async def failed(self, worker: str) -> Reach:
         """A worker tried and could not connect to Stripe."""
         return await self._say("failed", worker)
@@ -53,5 +59,5 @@ class Circuit:
         return await self._say("probe", scope, PROBE_EVERY_MS)
 
     async def _say(self, verb: str, worker: str = "", number: int = 0) -> Reach:
-        is_open, failing, fresh, threads, _, granted = await self._calls.script("circuit", verb, worker, number)
-        return Reach(is_open == "1", int(failing), int(fresh), int(threads), granted == "1")
+        is_open, suspected, failing, fresh, threads, granted = await self._calls.script("circuit", verb, worker, number)
+        return Reach(is_open == "1", suspected == "1", int(failing), int(fresh), int(threads), granted == "1")

@@ -1,12 +1,14 @@
 """The streams of what happened, and the log lines that they render to: the same bytes whenever they are rendered.
 
-Two streams: `events` (every change of a job, a payment or the books, written by the scripts in the same step) and
-`calls` (API calls, best effort). A log's lines come in one order, by entry number and stream, so that a log can be
-followed, resumed after its last whole line, and rebuilt.
+`events` has every change of a job, a payment or the books; `revenue` has the ledger entries again, and the API calls
+(best effort). Each log file is rendered from one stream, so the order of its lines is the order in which the store took
+them in, whatever its clock does.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -14,19 +16,22 @@ from typing import Any, Self
 from shared.jobs import timestamp
 from shared.redis_calls import ROOT, RedisCalls
 
-CALLS_KEPT = 200_000
-"""API calls kept for the log; older ones are trimmed."""
-_PAGE = 1_000
+REVENUE_KEPT = 500_000
+"""Ledger entries and API calls kept for the log, as in shared/lua/_job.lua; older ones are trimmed."""
+PAGE = 250
+"""Entries read at once: few, because reading them occupies the loop that the payments run on."""
+LINE_BEGINS = '{"ts":"'
+"""How every line begins, and how a torn one is known as ours."""
+
+_API_CALL = "api_call"
+_LEDGER = "ledger."
 _PAYMENT_FIELDS = ("job_id", "kind", "status", "amount_cents", "currency", "book", "payment_intent_id", "error_code")
 _REVENUE_FIELDS = ("amount_cents", "currency", "book", "total_cents", "job_id", "payment_intent_id")
 _NUMBERS = frozenset({"amount_cents", "total_cents", "status_code", "ms"})
-
-
-class Stream(StrEnum):
-    """Where entries come from. Their order here breaks ties between entries of one number."""
-
-    EVENTS = "events"
-    CALLS = "calls"
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_PLAIN_PATH = re.compile(r"unknown|/[A-Za-z0-9/_.-]{0,200}")
+_PLACE = re.compile(r"([0-9]{1,19})-([0-9]{1,20})")
+_LAST_SEQUENCE = 2**64 - 1
 
 
 class Log(StrEnum):
@@ -38,123 +43,129 @@ class Log(StrEnum):
     """A line per API call and per ledger entry."""
 
     @property
-    def streams(self) -> tuple[Stream, ...]:
+    def stream(self) -> str:
         """What it is rendered from."""
-        return (Stream.EVENTS,) if self is Log.PAYMENTS else (Stream.EVENTS, Stream.CALLS)
+        return "events" if self is Log.PAYMENTS else "revenue"
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Position:
-    """A place in a log's order of entries."""
+    """A place in a stream: an entry's number."""
 
     ms: int
     sequence: int
-    stream: int
 
     @classmethod
-    def of(cls, number: str, stream: Stream) -> Self:
-        """The place of an entry."""
-        ms, _, sequence = number.partition("-")
-        return cls(int(ms), int(sequence), list(Stream).index(stream))
+    def read(cls, number: object) -> Self | None:
+        """The place that a text names; None when it names none."""
+        found = _PLACE.fullmatch(number) if isinstance(number, str) else None
+        return cls(int(found[1]), int(found[2])) if found else None
 
     @classmethod
     def of_line(cls, line: str) -> Self | None:
         """The place of the entry that a log line was rendered from; None when it is no line of ours."""
+        if not line.startswith(LINE_BEGINS):
+            return None
         try:
-            said = json.loads(line)
-            return cls.of(said["id"], Stream.CALLS if said["event"] == "api_call" else Stream.EVENTS)
-        except (ValueError, KeyError, TypeError):
+            return cls.read(json.loads(line).get("id"))
+        except ValueError:
             return None
 
     @property
     def number(self) -> str:
-        """Its entry number."""
+        """The entry's number, as the store writes it."""
         return f"{self.ms}-{self.sequence}"
 
+    @property
+    def before(self) -> "Position":
+        """The place right before it."""
+        return Position(self.ms, self.sequence - 1) if self.sequence else Position(self.ms - 1, _LAST_SEQUENCE)
 
-START = Position(0, 0, -1)
+
+START = Position(0, 0)
 """Before every entry."""
 
 
-def render(log: Log, stream: Stream, number: str, entry: Mapping[str, str]) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Lines that follow each other, and the place of the last entry read for them."""
+
+    text: str
+    lines: int
+    last: Position
+
+
+def render(log: Log, place: Position, entry: Mapping[str, str]) -> str | None:
     """The line of an entry in a log, with its line end; None when that log has none of it."""
-    name = entry["event"]
-    revenue = name.startswith("ledger.")
-    if stream is Stream.CALLS:
-        shown = {"method": entry.get("method"), "path": entry.get("path"), "status": _value("status_code", entry),
-                 "ms": _value("ms", entry), "job_id": entry.get("job_id")}
-    elif log is Log.PAYMENTS and not revenue:
-        shown = {field: _value(field, entry) for field in _PAYMENT_FIELDS}
-    elif log is Log.REVENUE and revenue:
-        name = "revenue"
-        shown = {field: _value(field, entry) for field in _REVENUE_FIELDS}
-    else:
-        return None
-    ms = int(number.partition("-")[0])
-    return json.dumps({"ts": timestamp(ms), "id": number, "event": name, **shown}, separators=(",", ":")) + "\n"
+    name = entry.get("event", "")
+    if log is Log.PAYMENTS:
+        return None if name.startswith(_LEDGER) else _line(
+            place, name, {field: _value(field, entry) for field in _PAYMENT_FIELDS})
+    if name.startswith(_LEDGER):
+        return _line(place, "revenue", {field: _value(field, entry) for field in _REVENUE_FIELDS})
+    path = entry.get("path", "")
+    shown = path if _PLAIN_PATH.fullmatch(path) else None  # the caller wrote it, and might have put an address in it
+    return _line(place, _API_CALL, {"method": entry.get("method"), "path": shown,
+                                    "status": _value("status_code", entry), "ms": _value("ms", entry),
+                                    "job_id": entry.get("job_id")})
 
 
 def gap(after: Position, first: Position) -> str:
-    """The line for entries that were trimmed before they could be written."""
-    return json.dumps({"ts": timestamp(first.ms), "id": f"{first.ms}-{max(0, first.sequence - 1)}", "event": "gap",
-                       "after": after.number}, separators=(",", ":")) + "\n"
+    """The line for entries that were trimmed before they could be written; the next one goes on with `first`."""
+    return _line(first.before, "gap", {"after": after.number})
+
+
+def _line(place: Position, name: str, shown: Mapping[str, Any]) -> str:
+    line = {"ts": timestamp(place.ms), "event": name, **shown, "id": place.number}
+    return json.dumps(line, separators=(",", ":")) + "\n"
 
 
 def _value(field: str, entry: Mapping[str, str]) -> Any:
     value = entry.get(field)
-    return int(value) if value is not None and field in _NUMBERS else value
+    if value is None or field not in _NUMBERS:
+        return value
+    return int(value) if _NUMBER.fullmatch(value) else None
 
 
 class Events:
-    """Reads the streams in the order of a log, and adds API calls to theirs."""
+    """Reads the streams as the logs' lines, and adds API calls."""
 
     def __init__(self, calls: RedisCalls) -> None:
         self._calls = calls
 
-    async def lines(self, log: Log, after: Position) -> AsyncIterator[list[tuple[Position, str]]]:
+    async def pages(self, log: Log, after: Position) -> AsyncIterator[Page]:
         """The log's lines behind a position, a page at a time, up to now.
 
-        Only entries that nothing can come before any more are given: those older than this millisecond. So the order
-        is the same whenever the log is rendered.
+        If entries right behind it were trimmed, a `gap` line stands in for them.
         """
         while True:
-            page, more = await self._page(log, after)
-            if page:
-                yield [(place, line) for place, stream, entry in page
-                       if (line := render(log, stream, place.number, entry)) is not None]
-                after = page[-1][0]
-            if not more:
+            # A round trip of its own: a page that shared one with payments would make them wait for its reading.
+            [found] = await self._calls.moment(("XRANGE", ROOT + log.stream, after.number, "+", "COUNT", PAGE + 1))
+            entries = [(Position(*map(int, number.split("-"))), entry) for number, entry in found]
+            if entries and entries[0][0] == after:
+                trimmed = False
+                del entries[0]
+            else:
+                trimmed = bool(entries) and after != START and entries[0][0].before != after
+            if not entries:
                 return
+            lines = [line for place, entry in entries if (line := render(log, place, entry)) is not None]
+            if trimmed:
+                lines.insert(0, gap(after, entries[0][0]))
+            after = entries[-1][0]
+            yield Page("".join(lines), len(lines), after)
 
-    async def _page(self, log: Log, after: Position) -> tuple[list[tuple[Position, Stream, dict[str, str]]], bool]:
-        """The next entries of all the log's streams in order, and whether there may be more."""
-        (seconds, microseconds), *found = await self._calls.moment(
-            ("TIME",), *(("XRANGE", ROOT + stream, after.number, "+", "COUNT", _PAGE) for stream in log.streams))
-        horizon = Position(seconds * 1000 + microseconds // 1000, 0, -1)
-        entries = []
-        for stream, page in zip(log.streams, found, strict=True):
-            places = [(Position.of(number, stream), stream, entry) for number, entry in page]
-            if len(page) == _PAGE:  # the other streams must not run ahead of what this one has not shown yet
-                horizon = min(horizon, places[-1][0])
-            entries += places
-        ready = sorted((entry for entry in entries if after < entry[0] < horizon), key=lambda entry: entry[0])
-        return ready, bool(ready) and any(len(page) == _PAGE for page in found)
+    async def newest(self, log: Log) -> Position | None:
+        """The last entry of what a log is rendered from; None when there is none."""
+        found = await self._calls.call("XREVRANGE", ROOT + log.stream, "+", "-", "COUNT", 1)
+        return Position.read(found[0][0]) if found else None
 
-    async def first(self, log: Log) -> Position | None:
-        """The oldest entry that is still kept of what a log is rendered from; None when there is none."""
-        pages = [await self._calls.call("XRANGE", ROOT + stream, "-", "+", "COUNT", 1) for stream in log.streams]
-        return min((Position.of(page[0][0], stream) for stream, page in zip(log.streams, pages, strict=True) if page),
-                   default=None)
+    async def add_calls(self, calls: Iterable[Mapping[str, str]]) -> None:
+        """Add API calls (`method`, `path`, `status_code`, `ms`, `job_id`), in one round trip.
 
-    async def kept(self, position: Position) -> bool:
-        """Whether the entry at a position is still in its stream."""
-        stream = list(Stream)[position.stream]
-        return bool(await self._calls.call("XRANGE", ROOT + stream, position.number, position.number))
-
-    async def add_calls(self, calls: list[dict[str, str]]) -> None:
-        """Add API calls, in one round trip; lost when the store is away."""
-        async with self._calls.redis.pipeline(transaction=False) as together:
-            for call in calls:
-                fields = (part for pair in {"event": "api_call", **call}.items() for part in pair)
-                together.execute_command("XADD", ROOT + Stream.CALLS, "MAXLEN", "~", CALLS_KEPT, "*", *fields)
-            await together.execute()
+        Raises StoreUnavailable, StoreFull: what is not added by then is lost.
+        """
+        entries = [["event", _API_CALL, *(part for pair in call.items() for part in pair)] for call in calls]
+        # A page at a time: the store does nothing else while it runs a script.
+        await asyncio.gather(*(self._calls.script("log_calls", REVENUE_KEPT, json.dumps(entries[start:start + PAGE]))
+                               for start in range(0, len(entries), PAGE)))

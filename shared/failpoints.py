@@ -66,6 +66,6 @@ def _reach(armed: dict[str, _Armed], name: str) -> None:
         case Action.EXIT:
             os._exit(EXIT_CODE)
         case Action.FREEZE:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.raise_signal(signal.SIGSTOP)  # sent to the process, it would let this thread run on for a moment
         case Action.RAISE:
             raise FailpointReached(name)

@@ -1,7 +1,5 @@
 """Whose store this is: a desk's ids derive from its secret, so a store may only ever be used with one."""
 
-import asyncio
-
 from shared.errors import WrongSecret
 from shared.ids import Ids
 from shared.redis_calls import ROOT, RedisCalls
@@ -19,8 +17,10 @@ class Instance:
         """Return when the store is ours, which it becomes if it is nobody's. Raises WrongSecret, StoreUnavailable."""
         if self._known:
             return
-        _, found = await asyncio.gather(self._calls.call("SET", f"{ROOT}instance", self._fingerprint, "NX"),
-                                        self._calls.call("GET", f"{ROOT}instance"))
+        found = await self._calls.call("GET", f"{ROOT}instance")
+        if found is None:  # only then: a store whose memory is full refuses every SET
+            await self._calls.call("SET", f"{ROOT}instance", self._fingerprint, "NX")
+            found = await self._calls.call("GET", f"{ROOT}instance")
         if found != self._fingerprint:
             raise WrongSecret("The store belongs to a desk with another PAYDESK_SECRET: use that secret, "
                               "or another store.")

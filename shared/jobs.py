@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from shared.money import dollars_number
@@ -102,7 +103,12 @@ def timestamp(ms: int | None) -> str | None:
     """Milliseconds since 1970 as RFC 3339 in UTC with milliseconds; None stays None."""
     if ms is None:
         return None
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,15 @@ class NewJob:
     links: Mapping[str, str] = field(default_factory=dict)
     """Other jobs that this one belongs to: `retry_of`, `settles`, `pays`."""
 
+    def queued(self, created_ms: int) -> "Job":
+        """The job right after it was accepted."""
+        return Job(id=self.id, kind=self.kind, status=Status.QUEUED, caller=self.caller, mode=self.mode,
+                   account=self.account, api_version=self.api_version, lane=self.lane, request=self.request,
+                   params=self.params, amount_cents=self.amount_cents,
+                   currency=None if self.amount_cents is None else CURRENCY, reference=self.reference,
+                   created_ms=created_ms, updated_ms=created_ms, retry_of=self.links.get("retry_of"),
+                   settles=self.links.get("settles"), pays=self.links.get("pays"))
+
     def fields(self) -> dict[str, str]:
         """The hash fields that accept writes; it adds the status and the times."""
         found = {"v": RECORD_VERSION, "id": self.id, "kind": self.kind, "caller": self.caller,
@@ -134,20 +149,18 @@ class NewJob:
                  "mode": self.mode, "account": self.account, "api_version": self.api_version, "lane": self.lane,
                  **self.links}
         if self.amount_cents is not None:
-            found |= {"amount_cents": str(self.amount_cents), "currency": "usd"}
+            found |= {"amount_cents": str(self.amount_cents), "currency": CURRENCY}
         if self.reference is not None:
             found["reference"] = self.reference
         return found
 
 
 RECORD_VERSION = "1"
+CURRENCY = "usd"
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job as the store has it now. Times are milliseconds since 1970 by the store's clock; None: not yet."""
 
@@ -164,24 +177,24 @@ class Job:
     amount_cents: int | None
     currency: str | None
     reference: str | None
-    batch_id: str | None
-    attempts: int
-    fence: int
-    doubts: int
-    crashes: int
-    book: Book | None
-    result: Mapping[str, Any] | None
-    error: Mapping[str, Any] | None
-    stripe_id: str | None
-    retry_of: str | None
-    settles: str | None
-    pays: str | None
-    contradicted_by: str | None
-    first_sent_ms: int | None
-    next_ms: int | None
     created_ms: int
     updated_ms: int
-    finished_ms: int | None
+    batch_id: str | None = None
+    attempts: int = 0
+    fence: int = 0
+    doubts: int = 0
+    crashes: int = 0
+    book: Book | None = None
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    stripe_id: str | None = None
+    retry_of: str | None = None
+    settles: str | None = None
+    pays: str | None = None
+    contradicted_by: str | None = None
+    first_sent_ms: int | None = None
+    next_ms: int | None = None
+    finished_ms: int | None = None
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> "Job":

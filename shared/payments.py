@@ -1,5 +1,6 @@
 """What the desk knows of a payment, and when asking Stripe again is due. record.lua is the only writer."""
 
+import asyncio
 from dataclasses import dataclass
 
 from shared.jobs import Book
@@ -38,7 +39,7 @@ class KnownPayment:
         The mock's payments change only here, so what is known of one is always current.
         """
         return (self.is_mock or self.status in (SUCCEEDED, CANCELED)
-                or self.now_ms - self.as_of_ms < FRESH_MS)
+                or 0 <= self.now_ms - self.as_of_ms < FRESH_MS)
 
 
 class Payments:
@@ -52,8 +53,8 @@ class Payments:
 
         Raises StoreUnavailable.
         """
-        fields, (seconds, microseconds) = await self._calls.moment(
-            ("HGETALL", f"{ROOT}payment:{payment_intent_id}"), ("TIME",))
+        fields, (seconds, microseconds) = await asyncio.gather(
+            self._calls.call("HGETALL", f"{ROOT}payment:{payment_intent_id}"), self._calls.call("TIME"))
         now_ms = seconds * 1000 + microseconds // 1000
         if "status" not in fields:
             return None, now_ms

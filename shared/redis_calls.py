@@ -16,7 +16,7 @@ from shared.errors import StoreFull, StoreUnavailable
 ROOT = "{pd}:"
 """The root of every key: a hash tag, so that a cluster keeps them all in one slot. The only KEYS[1] of every script."""
 
-SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circuit")
+SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circuit", "log_calls")
 _CALLS_TOGETHER = 128
 _CONNECTIONS = 8
 _PASSING = (ReadOnlyError, MasterDownError)
@@ -33,7 +33,8 @@ def script_text(name: str) -> str:
 
 
 class RedisCalls:
-    """One process's way to one Redis server. Every call answers or raises StoreUnavailable within its deadline.
+    """One process's way to one Redis server. Every call answers or raises within its deadline: StoreUnavailable,
+    StoreFull, or the ResponseError of a mistake.
 
     StoreUnavailable leaves open whether the call took effect. There are no hidden retries: only a caller knows what may
     be said twice. Built and used on one event loop.
@@ -46,7 +47,7 @@ class RedisCalls:
         self._shas = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
                       for name, text in self._scripts.items()}
         self._waiting: list[tuple[Sequence[Any], asyncio.Future[Any]]] = []
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[Any]] = set()
 
     @classmethod
     def connect(cls, url: str, *, deadline_seconds: float) -> Self:
@@ -88,13 +89,22 @@ class RedisCalls:
 
     async def moment(self, *commands: Sequence[Any]) -> list[Any]:
         """The replies to several commands at one moment, in order: a transaction of its own."""
+        # In a task of its own, as _send is: redis-py can swallow the cancellation of whoever waits for a transaction.
+        task = asyncio.get_running_loop().create_task(self._ask_together(commands))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, also if nobody waits any more
         try:
-            async with asyncio.timeout(self._deadline_seconds), self.redis.pipeline(transaction=True) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                return await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as failure:
+            await asyncio.wait([task], timeout=self._deadline_seconds)
+            return task.result()
+        except (RedisError, OSError, asyncio.InvalidStateError) as failure:
             raise _meaning(failure) from None
+
+    async def _ask_together(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        async with self.redis.pipeline(transaction=True) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute()
 
     def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -109,7 +119,7 @@ class RedisCalls:
             for command, _ in calls:
                 pipeline.execute_command(*command)
             replies = await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError, asyncio.CancelledError) as failure:
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  # each caller is told
             replies = [failure] * len(calls)
         for (_, future), reply in zip(calls, replies, strict=True):
             if future.done():

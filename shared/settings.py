@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import ipaddress
+import math
 import os
+import re
 import secrets
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +27,7 @@ SHOWN_KEY_CHARACTERS = 12
 
 
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
-_KEY_PREFIXES = ("sk_test_", "rk_test_", *_LIVE_PREFIXES)
+_KEY_SHAPE = re.compile(r"[sr]k_(?:test|live)_[A-Za-z0-9_]*[A-Za-z0-9]", re.ASCII)
 
 
 FLOWER_PASSWORD_FILE = "flower_password"  # noqa: S105  # the name of its file
@@ -62,7 +64,8 @@ class Settings(BaseSettings):
     stripe_rate_per_second: float = Field(default=20.0, gt=0, le=100_000)
     """Calls to Stripe a second, over all workers. 20 stays below the 25 a second that Stripe allows an endpoint and a
     sandbox (docs.stripe.com/rate-limits, read 2026-04-30)."""
-    mock_pays_after_seconds: Annotated[float | None, BeforeValidator(_seconds_or_off)] = Field(default=2.0, ge=0)
+    mock_pays_after_seconds: Annotated[float | None, BeforeValidator(_seconds_or_off)] = Field(
+        default=2.0, ge=0, le=86_400)
     """When the simulated customer pays a mock intent; None (`off`): never."""
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -79,8 +82,12 @@ class Settings(BaseSettings):
     """Where to stop on purpose, for tests: see shared/failpoints.py. Refused with a live key."""
     worker_threads: int = Field(default=16, ge=2, le=256, validation_alias="PAYDESK_WORKER_THREADS")
     """Hints that one worker process holds at a time."""
-    lease_seconds: float = Field(default=60.0, ge=1, validation_alias="PAYDESK_LEASE_SECONDS")
+    lease_seconds: float = Field(default=60.0, ge=1, le=3600, validation_alias="PAYDESK_LEASE_SECONDS")
     """How long a worker may be silent about a job before another takes it over; well over every call's deadline."""
+    url: str | None = Field(default=None, validation_alias="PAYDESK_URL")
+    """The desk that the command line asks; None: the one that serves on `port` of this machine."""
+    api_key: SecretStr | None = Field(default=None, validation_alias="PAYDESK_API_KEY")
+    """What the command line shows a desk that wants to know who asks."""
 
     log_dir: Path | None = None
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_comma_list)] = ["*"]
@@ -104,7 +111,7 @@ class Settings(BaseSettings):
     def check(self) -> None:
         """Raise SettingsRefused, with the sentence that mends it, for what the desk must not start with."""
         key = self._key()
-        if key and not (key.startswith(_KEY_PREFIXES) and key.replace("_", "").isalnum()):
+        if key and _KEY_SHAPE.fullmatch(key) is None:
             raise SettingsRefused("STRIPE_SECRET_KEY must be a secret or restricted Stripe key (sk_test_…, rk_test_…, "
                                   "sk_live_… or rk_live_…); leave it empty to run in mock mode.")
         if self.mode is Mode.LIVE:
@@ -120,7 +127,13 @@ class Settings(BaseSettings):
 
     def _base_is_allowed(self) -> bool:
         """A name under .invalid never resolves (RFC 2606), so it can stand for "no network"."""
-        host = urlsplit(self.stripe_api_base).hostname or ""
+        try:
+            base = urlsplit(self.stripe_api_base)
+            host, _ = base.hostname or "", base.port
+        except ValueError:  # no address at all
+            return False
+        if base.scheme not in ("http", "https"):
+            return False
         return self.stripe_api_base == STRIPE_API_BASE or is_loopback(host) or host.endswith(".invalid")
 
     def _flower_password(self) -> str:
@@ -135,6 +148,11 @@ class Settings(BaseSettings):
         if not self._key():
             return Mode.NONE
         return Mode.LIVE if self._key().startswith(_LIVE_PREFIXES) else Mode.TEST
+
+    @property
+    def hinted_per_second(self) -> float:
+        """How fast hints are worked at least: the budget's pace, or, where nobody is called, no limit."""
+        return math.inf if self.mode is Mode.NONE else self.stripe_rate_per_second
 
     @property
     def book(self) -> Book:
@@ -181,13 +199,16 @@ def kept_secret(file: Path) -> str:
     """The secret in a file that only this user reads, made at the first call. Processes that race get the same one."""
     if not file.exists():
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
+        draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_hex(32))
         with contextlib.suppress(FileExistsError):  # another process was first: then its secret is the one
             os.link(draft, file)
         draft.unlink()
-    return file.read_text().strip()
+    found = file.read_text().strip()
+    if not found:
+        raise SettingsRefused(f"{file} is empty: restore the secret that was in it; without it ids change.")
+    return found
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -24,7 +24,8 @@ BLIND_RESEND_MS = 12 * 3600 * 1000
 """Until how long after the first send a job in doubt may be sent again. Stripe forgets a key after 24 h, and the same
 key would then charge anew (docs.stripe.com/api/idempotent_requests, read 2026-11-23); half of that leaves room."""
 
-CRASHES_THAT_PARK = 5
+CRASHES_THAT_PARK = 6
+"""One crash may be a neighbour's; after it a job runs alone, and five crashes alone are its own."""
 _LIST_PAGE = 200
 _PAUSE_SECONDS = 0.05
 
@@ -44,6 +45,14 @@ class Due:
     job_id: str
     kind: str
     crashes: int
+
+
+class Claimed(list[Job]):
+    """The jobs that a claim leased, in order; `crashed` names those that it would lease only to run alone."""
+
+    def __init__(self, jobs: Iterable[Job], crashed: Sequence[str] = ()) -> None:
+        super().__init__(jobs)
+        self.crashed = crashed
 
 
 class Basis(StrEnum):
@@ -144,8 +153,7 @@ class JobStore:
         if said == "conflict":
             raise IdempotencyConflict("This Idempotency-Key came before with another request.")
         if said == "created":
-            life = {"status": Status.QUEUED, "created_ms": created_ms, "updated_ms": created_ms}
-            return Accepted(Job.from_hash(new.fields() | life), replayed=False)
+            return Accepted(new.queued(int(created_ms)), replayed=False)
         job = await self.get(new.id)
         if job is None:
             raise StoreUnavailable("The store lost the job while it was read.")
@@ -162,28 +170,34 @@ class JobStore:
                    starting_after: str | None = None) -> Page | None:
         """This caller's jobs, newest first, without client secrets; None when `starting_after` names no job.
 
-        Filters beyond the status are applied while walking the index, so a rare kind costs a walk.
+        The shortest index is walked; a second filter is applied on the way.
         """
-        index = f"{ROOT}jobs:{status}" if status else f"{ROOT}jobs"
+        index = await self._shortest_index(status, kind)
         rank = 0
         if starting_after is not None:
-            found = await self._calls.call("ZREVRANK", f"{ROOT}jobs", starting_after)
-            if found is None:
-                return None
             created = await self._calls.call("ZSCORE", f"{ROOT}jobs", starting_after)
+            if created is None:
+                return None
             rank = await self._rank_after(index, starting_after, created)
         chosen: list[Job] = []
         while len(chosen) <= limit:
             ids = await self._calls.call("ZREVRANGE", index, rank, rank + _LIST_PAGE - 1)
             hashes = await asyncio.gather(*(self._calls.call("HGETALL", _job_key(job_id)) for job_id in ids))
             jobs = (_job(fields, None) for fields in hashes if fields)
-            chosen += [job for job in jobs if job.caller == caller and kind in (None, job.kind)]
+            chosen += [job for job in jobs if job.caller == caller and kind in (None, job.kind)
+                       and status in (None, job.status)]
             rank += len(ids)
             if len(ids) < _LIST_PAGE:
                 break
         return Page(chosen[:limit], has_more=len(chosen) > limit)
 
-    async def _rank_after(self, index: str, job_id: str, created: str) -> int:
+    async def _shortest_index(self, status: Status | None, kind: Kind | None) -> str:
+        """The index with the fewest jobs that holds every one that is asked for."""
+        indexes = [f"{ROOT}jobs:{status}"] * bool(status) + [f"{ROOT}jobs:kind:{kind}"] * bool(kind) or [f"{ROOT}jobs"]
+        sizes = await asyncio.gather(*(self._calls.call("ZCARD", index) for index in indexes))
+        return min(zip(sizes, indexes, strict=True))[1]
+
+    async def _rank_after(self, index: str, job_id: str, created: float) -> int:
         """Where the walk goes on behind a job, also in an index that it has left meanwhile."""
         rank = await self._calls.call("ZREVRANK", index, job_id)
         if rank is not None:
@@ -196,19 +210,20 @@ class JobStore:
         cards = await asyncio.gather(*(self._calls.call("ZCARD", f"{ROOT}jobs:{status}") for status in Status))
         return dict(zip(Status, cards, strict=True))
 
-    async def claim(self, job_ids: Sequence[str], *, lease_ms: int, mode: Mode, account: str,
-                    claim_token: str) -> list[Job]:
-        """Lease the jobs that may be worked now and answer them, in order; the others are left out.
+    async def claim(self, job_ids: Sequence[str], *, lease_ms: int, mode: Mode, account: str, claim_token: str,
+                    alone: bool = False) -> Claimed:
+        """Lease the jobs that may be worked now; the others are left out.
 
         Sent again with its token after a lost reply, it answers the same jobs. Each gets a fence, and, unless its mode
-        is `none`, a doubt.
+        is `none`, a doubt. A job with a crash behind it is leased only to a caller whose process runs nothing else.
         """
         failpoint("claim.before")
         answers = await self._calls.script("claim", claim_token, lease_ms, mode, account, BLIND_RESEND_MS,
-                                           CRASHES_THAT_PARK, *job_ids)
+                                           CRASHES_THAT_PARK, _flag(alone), *job_ids)
         failpoint("claim.after")
-        return [_job(dict(zip(answer[2::2], answer[3::2], strict=True)), None)
-                for answer in answers if answer[1] == "claimed"]
+        jobs = (_job(dict(zip(answer[2::2], answer[3::2], strict=True)), None)
+                for answer in answers if answer[1] == "claimed")
+        return Claimed(jobs, [answer[0] for answer in answers if answer[1] == "crashed"])
 
     async def record(self, answer: Answer, *, deadline_seconds: float) -> Recorded:
         """Record an answer with its money, once. Safe to say again: a lost reply is asked again until the deadline."""
@@ -255,7 +270,7 @@ def _job_key(job_id: str) -> str:
 
 def _job(fields: dict[str, str], secret: str | None) -> Job:
     job = Job.from_hash(fields)
-    if secret is None or job.result is None:
+    if secret is None or job.result is None or "client_secret" not in job.result:
         return job
     return replace(job, result={**job.result, "client_secret": secret})
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from shared.ids import Ids
-from shared.jobs import Kind, Mode, NewJob
-from shared.requests import ChargeRequest, CustomerRequest, PaymentIntentRequest, Request
+from shared.jobs import Job, Kind, Mode, NewJob
+from shared.requests import ChargeRequest, CustomerRequest, PaymentIntentRequest, Request, fields_hash
 from shared.settings import STRIPE_API_VERSION, Settings
 
 JOB_METADATA_KEY = "paydesk_job_id"
@@ -19,18 +19,21 @@ def idempotency_key(job_id: str, kind: Kind) -> str:
 def new_job(request: Request, *, job_id: str, caller: str, settings: Settings) -> NewJob:
     """Freeze a request into a job: its parameters, mode, account and API version never change from here on."""
     amount_cents = request.amount_cents if isinstance(request, PaymentIntentRequest | ChargeRequest) else None
-    return NewJob(id=job_id, kind=request.kind, caller=caller, body_hash=request.body_hash(),
-                  request=request.normalised(), params=_params(request, job_id), mode=settings.mode,
+    normalised = request.normalised()
+    return NewJob(id=job_id, kind=request.kind, caller=caller, body_hash=fields_hash(normalised),
+                  request=normalised, params=_params(request, job_id), mode=settings.mode,
                   account=settings.account, api_version=STRIPE_API_VERSION, amount_cents=amount_cents)
 
 
-def mock_payment_job(ids: Ids, *, intent_job_id: str, caller: str, payment_intent_id: str,
-                     amount_cents: int) -> NewJob:
-    """The job in which the simulated customer pays a mock intent; the same one however often it is asked for."""
-    request = {"payment_intent_id": payment_intent_id, "amount_cents": amount_cents}
-    return NewJob(id=ids.child("mock_payment", intent_job_id), kind=Kind.STATUS_REFRESH, caller=caller, body_hash="",
-                  request=request, params={}, mode=Mode.NONE, account="", api_version=STRIPE_API_VERSION,
-                  amount_cents=amount_cents, links={"pays": intent_job_id})
+def mock_payment_job(ids: Ids, *, intent: Job, payment_intent_id: str) -> NewJob:
+    """The job in which the simulated customer pays a mock intent; the same one however often it is asked for.
+
+    Its mode is `none`, so that it is the mock's whatever the desk is then; its account is the intent's.
+    """
+    request = {"payment_intent_id": payment_intent_id, "amount_cents": intent.amount_cents}
+    return NewJob(id=ids.child("mock_payment", intent.id), kind=Kind.STATUS_REFRESH, caller=intent.caller,
+                  body_hash="", request=request, params={}, mode=Mode.NONE, account=intent.account,
+                  api_version=intent.api_version, amount_cents=intent.amount_cents, links={"pays": intent.id})
 
 
 def status_refresh_job(ids: Ids, *, payment_intent_id: str, window: int, caller: str, settings: Settings) -> NewJob:

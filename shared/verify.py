@@ -48,4 +48,5 @@ async def _members(calls: RedisCalls, index: str) -> AsyncIterator[str]:
 async def _due_or_done(calls: RedisCalls, job_id: str) -> bool:
     status, *due = await calls.moment(("HGET", f"{ROOT}job:{job_id}", "status"),
                                       *(("ZSCORE", f"{ROOT}due:{lane}", job_id) for lane in Lane))
-    return any(score is not None for score in due) or Status(status) not in _MOVED_BY_WORKERS
+    moved_on = status is not None and Status(status) not in _MOVED_BY_WORKERS
+    return moved_on or any(score is not None for score in due)

@@ -6,6 +6,7 @@ import pytest
 
 from cli.servers import STORE, EmbeddedServer
 from shared.redis_calls import RedisCalls
+from tests.deploy.procfile_desk import ProcfileDesk
 from tests.shared.till import Till
 
 
@@ -22,6 +23,13 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def mock_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcfileDesk]:
+    """One whole desk in mock mode for the run, by the Procfile's lines, on servers that it did not start."""
+    with ProcfileDesk(tmp_path_factory.mktemp("desk")) as desk:
+        yield desk
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import structlog
 
 from shared.errors import StoreUnavailable
 from shared.failpoints import failpoint
-from shared.jobs import Book, FallbackReason, Job, Kind, Mode, NewJob, Status, job_error
+from shared.jobs import CURRENCY, Book, FallbackReason, Job, Kind, Mode, NewJob, Status, job_error
 from shared.ledger import captured
 from shared.results import CANCELED, SUCCEEDED, Customer, Payment, result_of
 from shared.settings import Fallback
@@ -26,11 +26,13 @@ RECORD_SECONDS = 15.0
 """How long a result is offered to a store that does not answer. A fact lost here comes again: its key is replayed."""
 
 CIRCUIT_WAIT_SECONDS = 1.5
-"""How long an attempt that could not connect waits for the other workers to try: about three of their ticks."""
+"""How long an attempt that could not connect waits for the other workers, which began to try when this one did."""
 
 LOOK_AT_SECONDS = (60, 600, 3600, 6 * 3600, 24 * 3600)
 """At what age a pending job is looked at; after the last, daily."""
 DAY_SECONDS = 24 * 3600
+LOOK_AGAIN_MS = 60_000
+"""After a look that nobody answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +58,29 @@ async def attempt(desk: Desk, job: Job, *, has_slot: bool) -> str:
     """Work one claimed job to an answer or give it back; answers one line for people, without personal data.
 
     `has_slot`: whether a slot of the budget was reserved for it; without one Stripe is not called.
-    Never raises for what Stripe or the network do. When the store does not answer, the lease ends by itself and the job
-    is taken up again.
+    Whatever goes wrong ends here, so that it takes no neighbour with it: the lease ends by itself, its doubt stays, and
+    the job is taken up again.
     """
     try:
-        said = await (_look(desk, job) if job.status is Status.PENDING else _send(desk, job, has_slot=has_slot))
+        work = _look if job.status is Status.PENDING else _send
+        said = await work(desk, job, has_slot=has_slot)
     except StoreUnavailable:
         log.warning("attempt_left", job_id=job.id, reason="store_unavailable")
+        said = "left"
+    except Exception as failure:
+        log.exception("attempt_failed", job_id=job.id, reason=type(failure).__name__)
         said = "left"
     return f"{job.id} {said}"
 
 
-async def _look(desk: Desk, job: Job) -> str:
-    """Ask how a pending job's object stands; the job changes only by what is seen."""
-    processor = desk.mock if job.book is Book.MOCK else desk.stripe
-    outcome: Outcome = NotSent("no_api_key") if processor is None else await processor.look(job)
+async def _look(desk: Desk, job: Job, *, has_slot: bool) -> str:
+    """Ask how a pending job's object stands; it changes only by what is seen. In the mock nothing happens to one."""
+    stripe = desk.stripe if has_slot and job.book is not Book.MOCK else None
+    outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await stripe.look(job)
     if isinstance(outcome, Settled):
-        return await _settle(desk, job, outcome, FallbackReason.NETWORK_ERROR if job.book is Book.MOCK else None)
+        return await _settle(desk, job, outcome, None)
     await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."),
-                             delay_ms=_look_ms(job, now_ms=_now_ms()), unsent=True, answered=False)
+                             delay_ms=min(LOOK_AGAIN_MS, _look_ms(job, now_ms=_now_ms())), unsent=True, answered=False)
     return Status.PENDING
 
 
@@ -91,32 +97,37 @@ def _look_ms(job: Job, *, now_ms: int) -> int:
 
 async def _send(desk: Desk, job: Job, *, has_slot: bool) -> str:
     if job.mode is Mode.NONE:
-        return await _ask(desk, job, desk.mock, FallbackReason.NO_API_KEY)
+        # The customer who pays an intent that a network error made a mock: its account tells that there was a key.
+        return await _ask(desk, job, desk.mock,
+                          FallbackReason.NETWORK_ERROR if job.account else FallbackReason.NO_API_KEY)
     if desk.stripe is None:  # claim gives a job of another mode to nobody
         raise AssertionError("a job with a mode was claimed by a desk without a key")
-    if job.kind is Kind.STATUS_REFRESH:
-        return await _refresh(desk, job, desk.stripe, has_slot=has_slot)
+    is_look = job.kind is Kind.STATUS_REFRESH
     if desk.reachability.reach.open:
-        return await _fall_back(desk, job, "circuit_open")
+        return await (_unanswered(desk, job) if is_look else _fall_back(desk, job, "circuit_open"))
     if not has_slot:  # the circuit closed since the claim
         return await _again(desk, job, _network_error("circuit_closed"), AT_ONCE_MS, unsent=True, answered=False)
-    return await _ask(desk, job, desk.stripe, None)
+    return await (_refresh(desk, job, desk.stripe) if is_look else _ask(desk, job, desk.stripe, None))
 
 
-async def _refresh(desk: Desk, job: Job, stripe: Processor, *, has_slot: bool) -> str:
+async def _refresh(desk: Desk, job: Job, stripe: Processor) -> str:
     """Look at a payment once. A look moves nothing, so whatever keeps Stripe from answering ends it, unanswered."""
-    reachable = has_slot and not desk.reachability.reach.open
     failpoint("look.before")
-    outcome: Outcome = await stripe.send(job) if reachable else NotSent("circuit_open")
+    outcome = await stripe.send(job)
     failpoint("look.after")
     match outcome:
         case Settled():
             return await _settle(desk, job, outcome, None)
         case Refused():
             return await _refuse(desk, job, outcome)
-        case NotSent():
-            await desk.reachability.check()
     answered = isinstance(outcome, Throttled) or (isinstance(outcome, Unknown) and outcome.answered)
+    said = await _unanswered(desk, job, answered=answered)
+    if isinstance(outcome, NotSent):  # only now: who polls need not wait for these tries
+        await desk.reachability.check()
+    return said
+
+
+async def _unanswered(desk: Desk, job: Job, *, answered: bool = False) -> str:
     error = job_error("stripe_unavailable", "Stripe did not tell how the payment stands.", retryable=True)
     return await _record(desk, Answer(job=job, basis=Basis.REFUSAL, status=Status.FAILED, book=Book(job.mode),
                                       error=error, answered=answered))
@@ -154,7 +165,8 @@ async def _settle(desk: Desk, job: Job, outcome: Settled, fallback: FallbackReas
     secret = outcome.client_secret if job.kind is Kind.PAYMENT_INTENT or status is Status.PENDING else None
     answer = Answer(
         job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=status, book=book, stripe_id=made.id,
-        result=result_of(job.kind, made, fallback=fallback, has_secret=secret is not None),
+        result=None if status is Status.FAILED else result_of(job.kind, made, fallback=fallback,
+                                                              has_secret=secret is not None),
         error=job_error("payment_canceled", "The payment was canceled at Stripe.") if status is Status.FAILED else None,
         client_secret=secret, payment=_learned(job, made, book), entries=_entries(job, made, book),
         counts_as_failed=status is Status.FAILED and job.kind is Kind.CHARGE,
@@ -174,7 +186,12 @@ def _is_ours(job: Job, made: Payment | Customer) -> bool:
         return False
     if job.kind is Kind.STATUS_REFRESH:
         return True
-    return made.job_id == job.id and (not isinstance(made, Payment) or made.amount_cents == job.amount_cents)
+    if made.job_id != job.id:
+        return False
+    if not isinstance(made, Payment):
+        return True
+    received = made.received_cents == made.amount_cents or made.status != SUCCEEDED
+    return received and (made.amount_cents, made.currency) == (job.amount_cents, job.currency)
 
 
 def _book(job: Job, fallback: FallbackReason | None) -> Book:
@@ -192,7 +209,7 @@ def _learned(job: Job, made: Payment | Customer, book: Book) -> Mapping[str, str
 
 def _entries(job: Job, made: Payment | Customer, book: Book) -> list[dict[str, str]]:
     """Money counts when a payment of this desk is succeeded, once, whoever reports it."""
-    if not isinstance(made, Payment) or made.status != SUCCEEDED or made.received_cents == 0:
+    if not isinstance(made, Payment) or made.status != SUCCEEDED or made.currency != CURRENCY:
         return []
     maker = _maker(job, made)
     return [] if maker is None else [captured(made, book=book, account=job.account, job_id=maker)]
@@ -208,20 +225,21 @@ def _customer_pays(desk: Desk, job: Job, made: Payment | Customer, fallback: Fal
     after_ms = desk.terms.mock_pays_after_ms
     if fallback is None or job.kind is not Kind.PAYMENT_INTENT or not isinstance(made, Payment) or after_ms is None:
         return {}
-    paying: NewJob = mock_payment_job(desk.ids, intent_job_id=job.id, caller=job.caller, payment_intent_id=made.id,
-                                      amount_cents=made.amount_cents)
+    paying: NewJob = mock_payment_job(desk.ids, intent=job, payment_intent_id=made.id)
     return {"follow_up": paying, "follow_up_ms": after_ms}
 
 
 async def _decline(desk: Desk, job: Job, outcome: Declined, fallback: FallbackReason | None) -> str:
     book = _book(job, fallback)
     payment = outcome.payment
+    if payment is not None and fallback is None and not _is_ours(job, payment):
+        return await _park(desk, job, "unexpected_answer", "Stripe's object is not what this job asked for.")
     error = job_error(outcome.code, outcome.message, decline_code=outcome.decline_code,
                       stripe_request_id=outcome.request_id)
     return await _record(desk, Answer(
         job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=Status.FAILED, book=book, error=error,
         stripe_id=payment.id if payment else None, payment=_learned(job, payment, book) if payment else None,
-        counts_as_failed=True))
+        counts_as_failed=job.kind is Kind.CHARGE))
 
 
 async def _refuse(desk: Desk, job: Job, outcome: Refused) -> str:
@@ -229,7 +247,8 @@ async def _refuse(desk: Desk, job: Job, outcome: Refused) -> str:
     error = job_error(outcome.code, outcome.message, stripe_request_id=outcome.request_id)
     answer = Answer(job=job, basis=Basis.REFUSAL, status=Status.FAILED, book=Book(job.mode) if job.mode is not Mode.NONE
                     else Book.MOCK, error=error, counts_as_failed=job.kind is Kind.CHARGE,
-                    only_without_doubt=outcome.about_the_key)
+                    answered=outcome.request_id is not None,
+                    only_without_doubt=outcome.about_the_key and job.kind is not Kind.STATUS_REFRESH)
     verdict = await desk.store.record(answer, deadline_seconds=RECORD_SECONDS)
     if verdict is Recorded.IN_DOUBT:
         return await _again(desk, job, error, AFTER_DOUBT.ms(job.attempts), unsent=True, answered=True)
@@ -244,7 +263,7 @@ async def _doubt(desk: Desk, job: Job, outcome: Unknown) -> str:
 
 async def _not_sent(desk: Desk, job: Job, outcome: NotSent) -> str:
     """Provably unsent. If this worker cannot connect at all, the others are waited for: only all together may mock."""
-    if not await desk.reachability.check():
+    if not await desk.reachability.check(suspected=True):
         await _wait_for_the_others(desk)
         if desk.reachability.reach.open:
             return await _fall_back(desk, job, outcome.reason)

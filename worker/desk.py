@@ -1,11 +1,12 @@
 """What an attempt may use: one worker process's parts, put together in main.py."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.ids import Ids
 from shared.jobs import Mode
 from shared.settings import Fallback
 from shared.store import JobStore
+from worker.gate import Gate
 from worker.pacing import Pacing
 from worker.processor import Processor
 from worker.reachability import Reachability
@@ -35,3 +36,4 @@ class Desk:
     """None without a key."""
     mock: Processor
     ids: Ids
+    gate: Gate = field(default_factory=Gate)

@@ -7,6 +7,7 @@ import structlog
 
 from shared.broker import Backlog, Hinter, grace_ms, hints_cap
 from shared.errors import StoreUnavailable
+from shared.instance import Instance
 from shared.jobs import Lane
 from shared.store import JobStore
 from worker.reachability import Reachability
@@ -21,8 +22,9 @@ MOST_AT_ONCE = 200
 class Feeder:
     """Hands due jobs to Celery, never more than its list may hold: a backlog stays in the store."""
 
-    def __init__(self, *, store: JobStore, backlog: Backlog, hinter: Hinter, reachability: Reachability, threads: int,
-                 calls_per_second: float) -> None:
+    def __init__(self, *, instance: Instance, store: JobStore, backlog: Backlog, hinter: Hinter,
+                 reachability: Reachability, threads: int, calls_per_second: float) -> None:
+        self._instance = instance
         self._store = store
         self._backlog = backlog
         self._hinter = hinter
@@ -40,10 +42,14 @@ class Feeder:
     async def tick(self) -> int:
         """One round; answers how many jobs were handed out."""
         try:
+            await self._instance.check()
             reach = await self._reachability.beat(threads=self._threads)
             handed = sum([await self._feed(lane, threads=reach.threads or self._threads) for lane in Lane])
         except StoreUnavailable:
             self._note(away=True)
+            return 0
+        except Exception as failure:  # whatever it was, it must not end the feeding
+            log.exception("tick_failed", reason=type(failure).__name__)
             return 0
         self._note(away=False)
         return handed
@@ -51,7 +57,7 @@ class Feeder:
     async def _feed(self, lane: Lane, *, threads: int) -> int:
         room = 0
         with contextlib.suppress(StoreUnavailable):  # no broker: what is due stays due
-            room = hints_cap(threads) - await self._backlog.waiting(lane)
+            room = hints_cap(threads) - await self._backlog.waiting(lane) - self._hinter.unpublished
         if room <= 0:
             return 0
         due = await self._store.feed(lane, most=min(room, MOST_AT_ONCE), grace_ms=grace_ms(

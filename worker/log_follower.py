@@ -4,137 +4,111 @@ Nothing waits for it: a full disk, a missing folder or a follower that dies cost
 """
 
 import asyncio
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
+import errno
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import structlog
-from redis.exceptions import RedisError
 
 from shared.errors import StoreUnavailable
-from shared.events import START, Events, Log, Position, gap
+from shared.events import START, Events, Log
 from shared.failpoints import failpoint
+from worker.log_file import LogFile, LogFolder
 
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
-LOCK_FILE = ".log_follower.lock"
-_TAIL_BYTES = 64 * 1024
-"""Longer than any line: where the last whole line of a file is looked for."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class LogFollower:
     """Follows the streams into the log files of one folder, if no other process does."""
 
-    def __init__(self, events: Events, folder: Path) -> None:
+    def __init__(self, events: Events, path: Path, *, tick_seconds: float = TICK_SECONDS) -> None:
         self._events = events
-        self._folder = folder
-        self._positions: dict[Log, Position] = {}
-        self._failing = False
+        self._path = path
+        self._tick_seconds = tick_seconds
+        self._failing: set[str] = set()
 
     async def run(self) -> None:
-        """Wait for the folder, then write what comes, until cancelled."""
+        """Wait for the folder, then write what comes, until cancelled. No failure ends it."""
         while True:
-            with contextlib.suppress(OSError), _alone(self._folder) as alone:
-                if alone:
-                    self._positions = {}
-                    await self._follow()
-            await asyncio.sleep(TICK_SECONDS)
+            await self._attempt(str(self._path), self._follow)
+            await asyncio.sleep(self._tick_seconds)
 
     async def _follow(self) -> None:
-        while True:
-            await self.tick()
-            await asyncio.sleep(TICK_SECONDS)
-
-    async def tick(self) -> int:
-        """Write what has come since the last tick; answers how many lines. A failure is said once and tried again."""
+        folder = LogFolder(self._path)
         try:
-            written = sum([await self._write_log(each) for each in Log])
-        except (OSError, StoreUnavailable, RedisError) as failure:
-            if not self._failing:
-                log.warning("log_stopped", folder=str(self._folder), reason=type(failure).__name__)
-            self._failing = True
-            self._positions = {}
-            return 0
-        if self._failing:
-            log.warning("log_resumed", folder=str(self._folder))
-        self._failing = False
-        return written
+            if not await _off_loop(folder.hold):
+                return
+            self._succeeded(str(self._path))
+            logs = {which: FollowedLog(self._events, folder, which) for which in Log}
+            while await _off_loop(folder.still):
+                for which, followed in logs.items():
+                    await self._attempt(which, followed.catch_up)
+                await asyncio.sleep(self._tick_seconds)
+        finally:
+            folder.let_go()
 
-    async def _write_log(self, which: Log) -> int:
-        if which not in self._positions:
-            self._positions[which] = await asyncio.to_thread(resume, self._folder, which)
-            await self._note_gap(which)
-        written = 0
-        async for page in self._events.lines(which, self._positions[which]):
-            failpoint("log.before")
-            await asyncio.to_thread(_append, self._folder / which, "".join(line for _, line in page))
-            failpoint("log.after")
-            if page:
-                self._positions[which] = page[-1][0]
-                written += len(page)
-        return written
-
-    async def _note_gap(self, which: Log) -> None:
-        """Say that lines are missing, when the entries behind the last one written are gone."""
-        last, first = self._positions[which], await self._events.first(which)
-        if last == START or first is None or first <= last or await self._events.kept(last):
-            return
-        await asyncio.to_thread(_append, self._folder / which, gap(last, first))
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Hold the folder if nobody else does; the kernel frees it however the holder ends."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("a") as held:
+    async def _attempt(self, what: str, do: Callable[[], Awaitable[object]]) -> None:
+        """Do one thing; its failure is said once, until it has succeeded again."""
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
+            await do()
+        except Exception as failure:  # a log that cannot be written must never end what writes the other
+            if what not in self._failing:
+                expected = isinstance(failure, OSError | StoreUnavailable)
+                log.warning("log_stopped", log=what, reason=_reason(failure), exc_info=None if expected else failure)
+            self._failing.add(what)
         else:
-            yield True
+            self._succeeded(what)
+
+    def _succeeded(self, what: str) -> None:
+        if what in self._failing:
+            log.warning("log_resumed", log=what)
+        self._failing.discard(what)
 
 
-def resume(folder: Path, which: Log) -> Position:
-    """Where a log goes on: behind its last whole line, or that of the file it was moved to; START for a new one.
+class FollowedLog:
+    """One log file of a folder that is held."""
 
-    A torn line, left by a crash or a full disk, is cut off.
-    """
-    path = folder / which
-    if path.exists():
-        _mend(path)
-    files = sorted(folder.glob(f"{which}*"))
-    return max((position for file in files if (position := _last_position(file))), default=START)
+    def __init__(self, events: Events, folder: LogFolder, log: Log) -> None:
+        self._events = events
+        self._file = LogFile(folder, log)
+        self._log = log
+        self._known = START
+        self._sure = False
+        """Whether the file is as we left it; if not, it is asked again where it goes on."""
+
+    async def catch_up(self) -> int:
+        """Write what has come since the last time; answers how many lines."""
+        sure, self._sure = self._sure, False
+        if not sure:
+            self._known = await _off_loop(self._file.resume, await self._events.newest(self._log), self._known)
+        written = 0
+        async for page in self._events.pages(self._log, self._known):
+            failpoint("log.before")
+            if not await _off_loop(self._file.append, page.text, page.last):
+                return written
+            failpoint("log.after")
+            self._known = page.last
+            written += page.lines
+        self._sure = True
+        return written
 
 
-def _mend(path: Path) -> None:
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        start = max(0, size - _TAIL_BYTES)
-        file.seek(start)
-        tail = file.read()
-        if tail and not tail.endswith(b"\n"):
-            file.truncate(start + tail.rfind(b"\n") + 1)
-
-
-def _last_position(path: Path) -> Position | None:
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    return next((position for line in reversed(lines) if (position := Position.of_line(line))), None)
-
-
-def _append(path: Path, text: str) -> None:
-    """Append to a file that is opened by name each time, so that a moved one is left alone; never through a link."""
-    if not text:
-        return
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+async def _off_loop(do: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Run file work in a thread. Cancelled, it is waited for: the folder is let go when nothing writes there."""
+    work = asyncio.ensure_future(asyncio.to_thread(do, *args, **kwargs))
     try:
-        data = text.encode()
-        while data:
-            data = data[os.write(handle, data):]
-    finally:
-        os.close(handle)
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.gather(work, return_exceptions=True)
+        raise
+
+
+def _reason(failure: Exception) -> str:
+    number = failure.errno if isinstance(failure, OSError) else None
+    return type(failure).__name__ if number is None else errno.errorcode.get(number, str(number))

@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -12,9 +14,10 @@ import structlog
 from shared.errors import StoreUnavailable
 from shared.ids import token
 from shared.jobs import Job, Lane, Mode
+from shared.settings import Fallback
+from shared.store import Claimed
 from worker.attempt import attempt
 from worker.desk import Desk
-from worker.pacing import Slots
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +26,9 @@ T = TypeVar("T")
 CUT_OFF_PAUSE_SECONDS = 2.0
 """How long a worker that alone cannot reach Stripe holds a hint before it lets go: it must not eat them all at once."""
 
+SLOT_KEEPS_SECONDS = 0.2
+"""How late a slot may still be used: later, those of a whole pause would be used at once."""
+
 _LOOK_UP_THREADS = 32
 """Name look-ups that hang may each hold a thread; the loop must have others left."""
 
@@ -30,43 +36,94 @@ _LOOK_UP_THREADS = 32
 async def work(desk: Desk, lane: Lane, job_ids: Sequence[str]) -> list[str]:
     """Work the jobs that a hint names, as far as the budget and their leases allow; the others stay due.
 
-    Slots first, then the claim: no lease runs and no doubt arises while a job waits for its turn. Answers a line a job.
+    Slots first, then the claim: no lease runs and no doubt arises while a job waits for its turn. A job with a crash
+    behind it runs when nothing else runs in this process. Answers a line a job.
     """
-    left, lines = list(job_ids), list[str]()
+    left, lines, crashed = list(dict.fromkeys(job_ids)), list[str](), list[str]()
     while left and await _may_claim(desk):
-        calls_nobody = desk.terms.mode is Mode.NONE or desk.reachability.reach.open
-        slots = Slots(len(left), 0.0, 0.0) if calls_nobody else await desk.pacing.reserve(lane, len(left))
-        if not slots.granted:
+        turn = await _reserve(desk, lane, len(left))
+        if not turn.jobs:
             break
-        await asyncio.sleep(slots.first_in_seconds)
-        turn, left = left[:slots.granted], left[slots.granted:]
-        jobs = await _claim(desk, turn)
-        lines += await asyncio.gather(*(
-            _attempt_in(desk, job, n * slots.apart_seconds, has_slot=not calls_nobody) for n, job in enumerate(jobs)))
+        ids, left = left[:turn.jobs], left[turn.jobs:]
+        async with desk.gate.together():
+            claimed, done = await _take(desk, turn, ids, alone=False)
+        lines += done
+        crashed += claimed.crashed
+    for job_id in crashed:
+        if await _may_claim(desk) and (turn := await _reserve(desk, lane, 1)).jobs:
+            async with desk.gate.alone():
+                lines += (await _take(desk, turn, [job_id], alone=True))[1]
     return lines
 
 
 async def _may_claim(desk: Desk) -> bool:
+    """Not while stopping, not while only others reach Stripe, and not what could only wait for the network."""
     if desk.reachability.cut_off:
         await asyncio.sleep(CUT_OFF_PAUSE_SECONDS)
-    return not desk.reachability.cut_off
+    waits = desk.reachability.reach.open and desk.terms.fallback is Fallback.DEFER and desk.terms.mode is not Mode.NONE
+    return not (desk.gate.closed or desk.reachability.cut_off or waits)
 
 
-async def _claim(desk: Desk, job_ids: Sequence[str]) -> list[Job]:
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Slots that were waited for: how many jobs they let call, from when on, and how far apart."""
+
+    lane: Lane
+    jobs: int
+    begins: float
+    """By the loop's clock, which counts no time in which the machine slept."""
+    apart_seconds: float
+    paced: bool
+    """Whether the slots are the budget's. What calls nobody needs none."""
+
+
+async def _reserve(desk: Desk, lane: Lane, wanted: int) -> Turn:
+    loop = asyncio.get_running_loop()
+    if desk.terms.mode is Mode.NONE or desk.reachability.reach.open:
+        return Turn(lane, wanted, loop.time(), 0.0, paced=False)
+    asked = loop.time()
+    slots = await desk.pacing.reserve(lane, wanted)
+    begins = asked + slots.first_in_seconds
+    await asyncio.sleep(slots.first_in_seconds)
+    return Turn(lane, slots.granted, begins, slots.apart_seconds, paced=True)
+
+
+async def _take(desk: Desk, turn: Turn, job_ids: Sequence[str], *, alone: bool) -> tuple[Claimed, list[str]]:
+    """Claim, and attempt each job at its slot, if the lease that it was claimed with still runs then."""
+    lease_ends = _now() + desk.terms.lease_ms / 1000
+    claimed = await _claim(desk, job_ids, alone=alone)
+    lines = await asyncio.gather(*(_attempt_at(desk, job, turn, n, lease_ends) for n, job in enumerate(claimed)))
+    return claimed, lines
+
+
+async def _claim(desk: Desk, job_ids: Sequence[str], *, alone: bool) -> Claimed:
     """Claim, and after a lost reply once more with the same token, which answers the same jobs."""
     terms, claim_token = desk.terms, token()
     try:
         return await desk.store.claim(job_ids, lease_ms=terms.lease_ms, mode=terms.mode, account=terms.account,
-                                      claim_token=claim_token)
+                                      claim_token=claim_token, alone=alone)
     except StoreUnavailable:
         return await desk.store.claim(job_ids, lease_ms=terms.lease_ms, mode=terms.mode, account=terms.account,
-                                      claim_token=claim_token)
+                                      claim_token=claim_token, alone=alone)
 
 
-async def _attempt_in(desk: Desk, job: Job, seconds: float, *, has_slot: bool) -> str:
-    if seconds:
-        await asyncio.sleep(seconds)
+async def _attempt_at(desk: Desk, job: Job, turn: Turn, place: int, lease_ends: float) -> str:
+    """Attempt a job at its slot. A slot that was overslept is another's by now, so a new one is asked for."""
+    loop = asyncio.get_running_loop()
+    has_slot, slot = turn.paced, turn.begins + place * turn.apart_seconds
+    await asyncio.sleep(max(0.0, slot - loop.time()))
+    if has_slot and loop.time() - slot > SLOT_KEEPS_SECONDS:
+        again = await desk.pacing.reserve(turn.lane, 1)
+        has_slot = again.granted == 1
+        await asyncio.sleep(again.first_in_seconds if has_slot else 0)
+    if _now() >= lease_ends:  # frozen or starved: another may have it by now, and Stripe have forgotten its key
+        return f"{job.id} lease ended"
     return await attempt(desk, job, has_slot=has_slot)
+
+
+def _now() -> float:
+    """Seconds that pass also while the machine sleeps, where its system can count them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def summary(lines: Sequence[str]) -> str:
@@ -103,3 +160,5 @@ class WorkerLoop:
         """End the loop; whatever still runs on it is abandoned, as in a crash."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        if not self._thread.is_alive():
+            self._loop.close()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+import structlog
 from celery import Celery, signals
 
 from shared.broker import Backlog, Hinter, create_celery
@@ -35,6 +36,8 @@ from worker.tasks import register_tasks
 
 REFUSED_EXIT_CODE = 78
 
+log = structlog.get_logger(__name__)
+
 STORE_DEADLINE_SECONDS = 3.0
 """How long a worker waits for the store; a pause of its disk passes in this."""
 
@@ -50,17 +53,22 @@ def create_worker(settings: Settings) -> Celery:
     worker = Worker(settings)
     register_tasks(app, worker.work)
     signals.worker_init.connect(lambda **_: _start(worker), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: worker.drain(), weak=False)
     signals.worker_shutdown.connect(lambda **_: worker.stop(), weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # told that logging is set up, Celery leaves it alone
     return app
 
 
 def _start(worker: "Worker") -> None:
+    """Start, or end the process: Celery would go on without it, taking hints that nobody works."""
     try:
         worker.start()
     except WrongSecret as wrong:
         sys.stderr.write(f"{wrong}\n")
         sys.exit(REFUSED_EXIT_CODE)
+    except Exception as failure:
+        log.exception("worker_not_started", reason=type(failure).__name__)
+        sys.exit(1)
 
 
 class Worker:
@@ -82,6 +90,11 @@ class Worker:
     def work(self, lane: Lane, job_ids: Sequence[str]) -> str:
         """Work jobs, from one of Celery's threads, which waits for them."""
         return self._loop.run(lambda: self._work(lane, job_ids))
+
+    def drain(self) -> None:
+        """Begin nothing more: what waits for its turn stays due, for others or for the next start."""
+        if self._desk is not None:
+            self._desk.gate.closed = True
 
     def stop(self) -> None:
         """Leave the desk; called when Celery's threads have finished what they had."""
@@ -105,9 +118,9 @@ class Worker:
         with contextlib.suppress(StoreUnavailable):  # asked again before any work
             await self._instance.check()
         self._desk = desk = create_desk(settings, self._calls, self._circuit, worker=self._name)
-        self._feeder = Feeder(store=desk.store, backlog=Backlog(self._broker), hinter=self._hinter,
-                              reachability=desk.reachability, threads=settings.worker_threads,
-                              calls_per_second=settings.stripe_rate_per_second)
+        self._feeder = Feeder(instance=self._instance, store=desk.store, backlog=Backlog(self._broker),
+                              hinter=self._hinter, reachability=desk.reachability, threads=settings.worker_threads,
+                              calls_per_second=settings.hinted_per_second)
         follower = LogFollower(Events(self._calls), settings.log_dir or settings.data_dir)
         self._ticking = [asyncio.create_task(self._feeder.run()), asyncio.create_task(follower.run())]
 

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from shared.circuit import Circuit, Reach
+from shared.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
 TRIES = 3
-TRY_SECONDS = 1.5
-"""Three of these and the connect that failed before stay under the 8 s in which a dropped packet must be answered."""
+TRY_SECONDS = 1.0
+"""For dropped packets: the connect that failed (2 s), another worker's next tick (0.5 s) and its three tries (3.2 s)
+come to less than the 8 s in which a job must be answered."""
 BETWEEN_TRIES_SECONDS = 0.1
 
 Connect = Callable[[], Awaitable[None]]
@@ -36,13 +38,23 @@ class Reachability:
         self._connect = connect
         self._checking: asyncio.Task[bool] | None = None
         self._failed = False
-        self.reach = Reach(open=False, failing_workers=0, fresh_workers=0, threads=0, granted=False)
+        self.reach = Reach(open=False, suspected=False, failing_workers=0, fresh_workers=0, threads=0, granted=False)
 
-    async def check(self) -> bool:
-        """Try to connect now, once for all who ask meanwhile, and tell the desk; False when three tries failed."""
+    async def check(self, *, suspected: bool = False) -> bool:
+        """Try to connect now, once for all who ask meanwhile, and tell the desk; False when three tries failed.
+
+        `suspected`: a call has just failed to connect, so the other workers are told to try as well, at once.
+        """
+        checking = self._begin_check()
+        if suspected:
+            self._see(await self._circuit.suspect(self._worker), failed=self._failed)
+        return await asyncio.shield(checking)
+
+    def _begin_check(self) -> asyncio.Task[bool]:
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
-        return await asyncio.shield(self._checking)
+            self._checking.add_done_callback(_note_failure)
+        return self._checking
 
     async def _check(self) -> bool:
         connected = await self._connects()
@@ -63,17 +75,17 @@ class Reachability:
         return False
 
     async def beat(self, *, threads: int) -> Reach:
-        """This worker's heartbeat, and what follows from what the others saw.
+        """This worker's heartbeat, and what follows from what the others saw; never waits for a try.
 
-        While anyone fails, each worker tries for itself; while all fail, one at a time probes for Stripe's return; a
-        worker that fails alone goes on trying.
+        While anyone fails or suspects, each worker tries for itself; while all fail, one at a time probes for Stripe's
+        return; a worker that fails alone goes on trying.
         """
         self._see(await self._circuit.beat(self._worker, threads=threads), failed=self._failed)
         if self.reach.open or self._failed:
             if (await self._circuit.may_probe("" if self.reach.open else self._worker)).granted:
-                await self.check()
-        elif self.reach.failing_workers:
-            await self.check()
+                self._begin_check()
+        elif self.reach.failing_workers or self.reach.suspected:
+            self._begin_check()
         return self.reach
 
     async def refresh(self) -> None:
@@ -91,3 +103,10 @@ class Reachability:
         if (reach.open, self.cut_off) != before:
             log.warning("stripe_reach", open=reach.open, cut_off=self.cut_off, failing_workers=reach.failing_workers,
                         fresh_workers=reach.fresh_workers)
+
+
+def _note_failure(check: asyncio.Task[bool]) -> None:
+    """A check that the store did not hear of is made again at the next tick; any other failure must be seen."""
+    failure = None if check.cancelled() else check.exception()
+    if failure is not None and not isinstance(failure, StoreUnavailable):
+        log.warning("reach_not_checked", reason=type(failure).__name__)

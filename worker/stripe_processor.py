@@ -39,6 +39,10 @@ _PRIVATE = re.compile(
     r"\b(?:sk|rk|pk|pdk|ek|whsec)_\S+|\w+_secret_\S+"  # keys and client_secrets, also as Stripe masks them
     r"|[^\s@'\"<>]+@[^\s@'\"<>]+"  # e-mail addresses
     r"|\+\d[\d ().-]{5,}\d|\d(?:[ -]?\d){11,}")  # telephone and card numbers
+_OBJECT_ID = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
+"""An id becomes part of a key's name, so it may be nothing else."""
+MOST_CENTS = 10**12
+"""More than Stripe charges in any currency, and far below where whole numbers stop being exact."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """JSON may carry half a character, which cannot be stored."""
 _LONGEST_MESSAGE = 300
@@ -199,15 +203,18 @@ def _settled_customer(body: Mapping[str, Any]) -> Settled:
 
 
 def _payment(body: Mapping[str, Any]) -> Payment:
+    amount, received = _part(body, "amount", int), _part(body, "amount_received", int)
+    if not 0 <= received <= amount <= MOST_CENTS:
+        raise _Malformed("no possible amount")
     return Payment(id=_id(body, "payment_intent", "pi_"), status=_part(body, "status", str),
-                   amount_cents=_part(body, "amount", int), received_cents=_part(body, "amount_received", int),
+                   amount_cents=amount, received_cents=received,
                    currency=_part(body, "currency", str), livemode=_part(body, "livemode", bool),
                    job_id=_job_id(body))
 
 
 def _id(body: Mapping[str, Any], noun: str, prefix: str) -> str:
     found: str = _part(body, "id", str)
-    if body.get("object") != noun or not found.startswith(prefix):
+    if body.get("object") != noun or not found.startswith(prefix) or not _OBJECT_ID.fullmatch(found):
         raise _Malformed(f"no {noun}")
     return found
 

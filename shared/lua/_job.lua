@@ -20,12 +20,15 @@ end
 
 local function whole(value) return string.format('%.0f', value) end
 
-local function event(name, fields)
+-- `also`: a second stream, which a log file is rendered from alone; only inside one stream is the order certain for ever.
+local function event(name, fields, also)
   local flat = {'event', name}
   for _, pair in ipairs(fields) do
     if pair[2] then flat[#flat + 1] = pair[1]; flat[#flat + 1] = pair[2] end
   end
-  redis.call('XADD', root .. 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(flat))
+  for _, stream in ipairs({'events', also}) do
+    redis.call('XADD', root .. stream, 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(flat))
+  end
 end
 
 local function job_event(id, job, status, more)
@@ -58,10 +61,23 @@ local function create(id, fields, delay_ms)
   for name, value in pairs(fields) do flat[#flat + 1] = name; flat[#flat + 1] = value end
   redis.call('HSET', job_key(id), unpack(flat))
   redis.call('ZADD', root .. 'jobs', whole(now), id)
+  redis.call('ZADD', root .. 'jobs:kind:' .. fields.kind, whole(now), id)
   redis.call('ZADD', root .. 'jobs:queued', whole(now), id)
   due_at(id, fields, now + delay_ms)
   job_event(id, fields, 'queued')
 end
+
+-- A look at a payment is asked for by its window's id, and never again: once it has ended it need not be kept or listed.
+local LOOK_KEPT_MS = 3600000
+
+local function forget_later(id, job, status)
+  redis.call('ZREM', root .. 'jobs', id)
+  redis.call('ZREM', root .. 'jobs:kind:' .. job.kind, id)
+  redis.call('ZREM', root .. 'jobs:' .. status, id)
+  redis.call('PEXPIRE', job_key(id), LOOK_KEPT_MS)
+end
+
+local function is_look(job) return job.kind == 'status_refresh' and job.mode ~= 'none' end
 
 local function park(id, job, code, message)
   never_due(id, job)

@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- Claim jobs for one worker: lease, fence and doubt in one step. ARGV: the caller's token, lease in milliseconds, the
--- desk's mode and account, how old a first send may be to send again, crashes that park a job, then the job ids.
--- Answers one {id, verdict, record...} per id: claimed with the flat hash, or why not. Sent again with its token after a
--- lost reply it answers the same jobs. Nothing is claimed while the desk is on hold; a live lease is never taken over.
+-- desk's mode and account, how old a first send may be to send again, crashes that park a job, "1" when nothing else
+-- runs in the caller's process, then the job ids. Answers one {id, verdict, record...} per id: claimed with the flat
+-- hash, or why not; a job with a crash behind it is `crashed` to whoever is not alone, so that it takes no neighbours
+-- with it. Sent again with its token after a lost reply it answers the same jobs. Nothing is claimed while the desk is
+-- on hold; a live lease is never taken over.
 -- include _job.lua
 local token, lease_ms, mode, account = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local resend_ms, most_crashes = tonumber(ARGV[5]), tonumber(ARGV[6])
+local resend_ms, most_crashes, alone = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local on_hold = redis.call('EXISTS', root .. 'hold') == 1
 
 local function claimed(id)
@@ -21,6 +23,12 @@ local function obstacle(id, job)
   if tonumber(job.lease_until_ms or '0') > now then return 'running' end
   if job.status ~= 'queued' and tonumber(job.next_ms or '0') > now then return 'not_due' end
   if job.mode ~= 'none' and (job.mode ~= mode or job.account ~= account) then
+    if is_look(job) then
+      never_due(id, job)
+      change(id, job, 'canceled', {'finished_ms', whole(now)})
+      forget_later(id, job, 'canceled')
+      return 'canceled'
+    end
     park(id, job, 'other_account', 'This job was accepted for another Stripe account or mode than the desk has now.')
     return 'parked'
   end
@@ -28,6 +36,7 @@ local function obstacle(id, job)
     park(id, job, 'poison', 'Workers crashed repeatedly while they had this job.')
     return 'parked'
   end
+  if tonumber(job.crashes or '0') > 0 and not alone then return 'crashed' end
   if job.status == 'unknown' and job.first_sent_ms and now - tonumber(job.first_sent_ms) > resend_ms then
     redis.call('HSET', job_key(id), 'next_ms', whole(now + 3600000))
     due_at(id, job, now + 3600000)
@@ -53,12 +62,14 @@ local function take(id, job)
   change(id, job, 'running', fields, {{'attempt', attempt}})
 end
 
-local answers = {}
-for i = 7, #ARGV do
+local answers, answered = {}, {}
+for i = 8, #ARGV do
   local id = ARGV[i]
   local job = read(id, 'status', 'kind', 'lane', 'amount_cents', 'currency', 'created_ms', 'mode', 'account', 'attempts',
                    'fence', 'doubts', 'crashes', 'lease_until_ms', 'next_ms', 'first_sent_ms', 'claim_token')
-  if job.claim_token == token and tonumber(job.lease_until_ms or '0') > now and not FINAL[job.status] then
+  if answered[id] then -- named twice, it is one job with one attempt
+    answers[#answers + 1] = {id, 'running'}
+  elseif job.claim_token == token and tonumber(job.lease_until_ms or '0') > now and not FINAL[job.status] then
     answers[#answers + 1] = claimed(id)
   else
     local why_not = obstacle(id, job)
@@ -69,5 +80,6 @@ for i = 7, #ARGV do
       answers[#answers + 1] = claimed(id)
     end
   end
+  answered[id] = true
 end
 return answers

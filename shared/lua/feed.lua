@@ -9,6 +9,7 @@ if redis.call('EXISTS', root .. 'hold') == 1 then return {} end
 local function lease_ended(id, job)
   local crashes = tonumber(job.crashes or '0') + 1
   local to = tonumber(job.doubts or '0') > 0 and 'unknown' or 'retrying'
+  if job.status == 'pending' then to = 'pending' end -- it was only looked at
   change(id, job, to, {'crashes', crashes, 'lease_until_ms', '0', 'own_doubt', '0', 'next_ms', whole(now)},
          {{'error_code', 'lease_ended'}})
   job.crashes = crashes
@@ -23,7 +24,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'due:' .. lane, '-inf', 
   elseif tonumber(job.lease_until_ms or '0') > now then
     due_at(id, job, tonumber(job.lease_until_ms))
   else
-    if job.status == 'running' then lease_ended(id, job) end
+    if tonumber(job.lease_until_ms or '0') > 0 then lease_ended(id, job) end
     due_at(id, job, now + again_ms)
     for _, value in ipairs({id, job.kind, job.crashes or '0'}) do handed[#handed + 1] = tostring(value) end
   end

@@ -10,7 +10,7 @@
 local fact = cjson.decode(ARGV[1])
 local id = fact.job
 local job = read(id, 'status', 'kind', 'lane', 'amount_cents', 'currency', 'created_ms', 'mode', 'fence', 'doubts',
-                 'own_doubt', 'lease_until_ms', 'stripe_id', 'book', 'batch_id')
+                 'own_doubt', 'lease_until_ms', 'stripe_id', 'book')
 
 local function book(entry)
   -- Looking at a payment may show one that another desk of the account made: that is no revenue of this one.
@@ -21,15 +21,24 @@ local function book(entry)
   for _, name in ipairs({'object', 'kind', 'cents', 'currency', 'book', 'account', 'payment', 'job', 'reverses'}) do
     if entry[name] then flat[#flat + 1] = name; flat[#flat + 1] = entry[name] end
   end
-  local number = redis.call('XADD', root .. 'ledger', '*', unpack(flat))
+  -- The sum first: if the cents were no possible number it fails here, with nothing written yet.
   local totals = root .. 'totals:' .. entry.book
-  redis.call('HSET', root .. 'ledger:seen', seen, number)
   local total = redis.call('HINCRBY', totals, entry.column, entry.cents)
+  local number = redis.call('XADD', root .. 'ledger', '*', unpack(flat))
+  redis.call('HSET', root .. 'ledger:seen', seen, number)
   if entry.counter then redis.call('HINCRBY', totals, entry.counter, 1) end
   redis.call('HINCRBY', totals, 'entries', 1)
   redis.call('HSET', totals, 'last_entry', number)
   event('ledger.' .. entry.kind, {{'job_id', entry.job}, {'payment_intent_id', entry.payment}, {'amount_cents', entry.cents},
-        {'currency', entry.currency}, {'book', entry.book}, {'total_cents', whole(total)}, {'ledger_entry', number}})
+        {'currency', entry.currency}, {'book', entry.book}, {'total_cents', whole(total)}, {'ledger_entry', number}}, 'revenue')
+end
+
+-- A pending job whose payment was seen to end by somebody else is looked at at once.
+local function wake(maker)
+  local pending = maker ~= id and read(maker, 'status', 'lane') or {}
+  if pending.status ~= 'pending' then return end
+  redis.call('HSET', job_key(maker), 'next_ms', whole(now))
+  due_at(maker, pending, now)
 end
 
 -- A payment only moves forward: what is succeeded or canceled stays so, whatever arrives late.
@@ -42,6 +51,7 @@ local function learn(payment)
     if before ~= payment.status then
       event('payment.' .. payment.status, {{'job_id', payment.job}, {'status', payment.status}, {'payment_intent_id', payment.id},
             {'amount_cents', payment.amount_cents}, {'currency', payment.currency}, {'book', payment.book}})
+      if payment.job and (payment.status == 'succeeded' or payment.status == 'canceled') then wake(payment.job) end
     end
   end
   redis.call('HSET', key, unpack(flat))
@@ -70,7 +80,8 @@ local function objection()
 end
 
 local function settle()
-  local fields = {'lease_until_ms', '0', 'next_ms', ''}
+  -- What the answer does not name is no more: no error of an earlier attempt stays on a job that succeeded.
+  local fields = {'lease_until_ms', '0', 'next_ms', '', 'error', '', 'result', '', 'own_doubt', '0', 'crashes', '0'}
   for name, value in pairs(fact.fields) do fields[#fields + 1] = name; fields[#fields + 1] = value end
   if FINAL[fact.status] then
     fields[#fields + 1] = 'finished_ms'; fields[#fields + 1] = whole(now)
@@ -80,10 +91,15 @@ local function settle()
     due_at(id, job, now + fact.look_ms)
   end
   if fact.basis == 'mock' then fields[#fields + 1] = 'doubts'; fields[#fields + 1] = '0' end
-  if fact.secret then redis.call('SET', root .. 'secret:' .. id, fact.secret, 'EX', fact.secret_seconds) end
+  if fact.secret then
+    redis.call('SET', root .. 'secret:' .. id, fact.secret, 'EX', fact.secret_seconds)
+  elseif FINAL[fact.status] then
+    redis.call('DEL', root .. 'secret:' .. id)
+  end
   if fact.count_failed then redis.call('HINCRBY', root .. 'totals:' .. fact.count_failed, 'failed', 1) end
   change(id, job, fact.status, fields, {{'book', fact.fields.book}, {'payment_intent_id', fact.payment and fact.payment.id},
          {'error_code', fact.error_code}})
+  if FINAL[fact.status] and is_look(job) then forget_later(id, job, fact.status) end
   local follow_up = fact.follow_up
   if follow_up and redis.call('EXISTS', job_key(follow_up.id)) == 0 then
     create(follow_up.id, follow_up.fields, follow_up.delay_ms)

@@ -16,14 +16,15 @@ if not leased or job.fence ~= fence then return 'fenced' end
 
 local fields = {'lease_until_ms', '0', 'next_ms', whole(now + delay_ms)}
 if job.status == 'pending' and to == '' then -- a look that learned nothing
-  redis.call('HSET', job_key(id), unpack(fields))
+  redis.call('HSET', job_key(id), 'crashes', '0', unpack(fields))
   due_at(id, job, now + delay_ms)
   return 'pending'
 end
 local doubts = tonumber(job.doubts or '0')
 if unsent then doubts = doubts - tonumber(job.own_doubt or '0') end
 if to == '' then to = doubts > 0 and 'unknown' or 'retrying' end
-for _, value in ipairs({'doubts', doubts, 'own_doubt', '0', 'error', error_json}) do fields[#fields + 1] = value end
+-- An attempt that came back did not crash.
+for _, value in ipairs({'doubts', doubts, 'own_doubt', '0', 'crashes', '0', 'error', error_json}) do fields[#fields + 1] = value end
 if doubts == 0 and job.first_sent_ms then redis.call('HDEL', job_key(id), 'first_sent_ms') end
 if to == 'parked' then never_due(id, job) else due_at(id, job, now + delay_ms) end
 change(id, job, to, fields, {{'error_code', cjson.decode(error_json).code}})

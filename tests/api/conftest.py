@@ -8,6 +8,8 @@ import redis
 
 from cli.servers import BROKER, STORE, EmbeddedServer
 from shared.settings import Settings
+from standin.client import Standin
+from tests.api.at_stripe import AtStripe, at_stripe
 from tests.api.front import Front, serving
 
 
@@ -64,3 +66,25 @@ async def real(with_key: Settings, anyio_backend: str) -> AsyncIterator[Front]:
     """A desk with a key, serving."""
     async with serving(with_key) as front:
         yield front
+
+
+@pytest.fixture(scope="session")
+def running_standin() -> Iterator[Standin]:
+    """The one stand-in of a run."""
+    with Standin.start() as standin:
+        yield standin
+
+
+@pytest.fixture
+def standin(running_standin: Standin) -> Standin:
+    """The stand-in, within reach and remembering nothing."""
+    running_standin.accept()
+    running_standin.reset()
+    return running_standin
+
+
+@pytest.fixture
+async def stripe(with_key: Settings, standin: Standin, anyio_backend: str) -> AsyncIterator[AtStripe]:
+    """A desk that serves with the stand-in as its Stripe, and a real worker that works when the test says so."""
+    async with at_stripe(with_key, standin) as desk:
+        yield desk

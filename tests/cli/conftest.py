@@ -13,9 +13,10 @@ DEADLINE_SECONDS = 15.0
 POLL_SECONDS = 0.02
 
 
-def eventually(condition: Callable[[], object], what: str = "the condition") -> None:
+def eventually(condition: Callable[[], object], what: str = "the condition", *,
+               within_seconds: float = DEADLINE_SECONDS) -> None:
     """Return as soon as the condition holds; fail when it does not in time."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about"
         time.sleep(POLL_SECONDS)

@@ -1,0 +1,6 @@
+#!lua
+-- Add API calls to the stream of the revenue log. ARGV: how many entries to keep, then JSON: for each call its names
+-- and values in turn.
+local kept, calls = ARGV[1], cjson.decode(ARGV[2])
+for _, flat in ipairs(calls) do redis.call('XADD', KEYS[1] .. 'revenue', 'MAXLEN', '~', kept, '*', unpack(flat)) end
+return #calls

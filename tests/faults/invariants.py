@@ -1,0 +1,117 @@
+"""What must hold when a test ends, whatever it broke, read from the store and the stand-in."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from shared.jobs import Book, Job, Kind, Lane, Status
+from shared.ledger import EntryKind, Totals
+from shared.redis_calls import ROOT
+from tests.faults.desk_processes import DeskProcesses
+
+_WAITING = frozenset({Status.RETRYING, Status.UNKNOWN, Status.PENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The store and the stand-in, read when nothing moves any more."""
+
+    jobs: dict[str, Job]
+    left: dict[str, Status]
+    ends: Counter[str]
+    """How often each job came to an end, by its events."""
+    indexes: dict[Status, set[str]]
+    due: set[str]
+    booked: dict[str, int]
+    """Cents captured, by job."""
+    totals: dict[Book, Totals]
+    effects: list[dict[str, Any]]
+    requests: list[dict[str, Any]]
+
+
+async def check(desk: DeskProcesses) -> None:
+    """Wait for every job's end, then fail with each invariant that does not hold."""
+    await desk.settled()
+    differences = [f"the ledger: {difference}" for difference in await desk.ledger.differences()]
+    picture = await _look(desk)
+    lost = [f"{job_id} was accepted and is lost" for job_id in desk.accepted if job_id not in picture.jobs]
+    broken = [*lost, *differences, *_jobs(picture), *_stripe(picture), *_books(picture), *_indexes(picture)]
+    assert not broken, "\n".join([*broken, desk.told()])
+
+
+async def _look(desk: DeskProcesses) -> _Picture:
+    call = desk.calls.call
+    ids = await call("ZRANGE", f"{ROOT}jobs", 0, -1)
+    ends: Counter[str] = Counter()
+    for _, flat in await call("XRANGE", f"{ROOT}events", "-", "+"):
+        fields = dict(zip(flat[0::2], flat[1::2], strict=True)) if isinstance(flat, list) else flat
+        if fields["event"] in {f"job.{status}" for status in Status if status.final}:
+            ends[fields["job_id"]] += 1
+    booked: dict[str, int] = Counter()
+    async for _, entry in desk.ledger.entries():
+        assert entry["kind"] == EntryKind.CAPTURED, "no test here moves money in another way"
+        booked[entry["job"]] += int(entry["cents"])
+    return _Picture(
+        jobs={job_id: await desk.job(job_id) for job_id in ids}, left=desk.left, ends=ends,
+        indexes={status: set(await call("ZRANGE", f"{ROOT}jobs:{status}", 0, -1)) for status in Status},
+        due={job_id for lane in Lane for job_id in await call("ZRANGE", f"{ROOT}due:{lane}", 0, -1)},
+        booked=booked, totals=await desk.ledger.totals(), effects=desk.standin.effects(),
+        requests=desk.standin.requests())
+
+
+def _jobs(seen: _Picture) -> Iterator[str]:
+    """I2: one end each, said once."""
+    for job in seen.jobs.values():
+        if job.status is not seen.left.get(job.id, job.status) or not (job.status.final or job.id in seen.left):
+            yield f"{job.id} is {job.status}"
+        if seen.ends[job.id] != int(job.status.final):
+            yield f"{job.id} is {job.status} and ended {seen.ends[job.id]} times"
+        if job.contradicted_by:
+            yield f"{job.id} is contradicted by {job.contradicted_by}"
+
+
+def _stripe(seen: _Picture) -> Iterator[str]:
+    """I3 and I5: one object a job, one key a job, and nothing at Stripe of what was mocked."""
+    for (job_id, kind), count in Counter((effect["job_id"], effect["kind"]) for effect in seen.effects).items():
+        if count > 1:
+            yield f"{job_id} has {count} effects of kind {kind} at Stripe"
+        if job_id not in seen.jobs:
+            yield f"Stripe has a {kind} of {job_id}, which the store does not know"
+        elif seen.jobs[job_id].book is Book.MOCK:
+            yield f"{job_id} was mocked, and Stripe has its {kind}"
+    keys = {(request["job_id"], request["key"]) for request in seen.requests if request["method"] == "POST"}
+    for job_id, count in Counter(job_id for job_id, _ in keys).items():
+        if count > 1:
+            yield f"{job_id} was sent under {count} keys"
+
+
+def _books(seen: _Picture) -> Iterator[str]:
+    """I4: the ledger, the totals and Stripe agree, to the cent."""
+    at_stripe = {effect["job_id"]: effect["amount"] for effect in seen.effects
+                 if effect["kind"] == "charge" and effect["job_id"] not in seen.left}
+    real = {job_id: cents for job_id, cents in seen.booked.items() if seen.jobs[job_id].book is not Book.MOCK}
+    if real != at_stripe:
+        yield f"booked {real}, but Stripe has {at_stripe}"
+    if seen.totals[Book.TEST].processed_cents != sum(at_stripe.values()):
+        yield f"the totals say {seen.totals[Book.TEST]}, Stripe has {sum(at_stripe.values())}"
+    mocked = sum(job.amount_cents or 0 for job in seen.jobs.values() if job.book is Book.MOCK
+                 and job.status is Status.SUCCEEDED and job.kind in (Kind.CHARGE, Kind.STATUS_REFRESH))
+    if seen.totals[Book.MOCK].processed_cents != mocked:
+        yield f"the totals say {seen.totals[Book.MOCK]}, the mock charged {mocked}"
+    for book, totals in seen.totals.items():
+        failed = sum(job.status is Status.FAILED and job.book is book and job.kind is Kind.CHARGE
+                     for job in seen.jobs.values())
+        if totals.failed != failed:
+            yield f"the totals of the {book} book count {totals.failed} failures of {failed}"
+
+
+def _indexes(seen: _Picture) -> Iterator[str]:
+    """I6: what is due, the index of each status and the records say the same."""
+    waiting = {job.id for job in seen.jobs.values() if job.status in _WAITING}
+    if seen.due != waiting:
+        yield f"due is {seen.due}, waiting are {waiting}"
+    for status, ids in seen.indexes.items():
+        stand = {job.id for job in seen.jobs.values() if job.status is status}
+        if ids != stand:
+            yield f"the index of {status} differs from the records in {ids ^ stand}"
