@@ -1,6 +1,7 @@
 """`paydesk bench`: measure the desk on this machine; it starts everything that it needs itself."""
 
 import asyncio
+import contextlib
 import json
 import sys
 import tempfile
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 ROUNDS = 200
 QUICK_ROUNDS = 20
+SECONDS = 20.0
+"""Two freshness windows, so that asking once in each can be told from asking once in all."""
+QUICK_SECONDS = 3.0
+QUICK_EVENTS = 2_000
 NO_SUCH_NAME = "https://stripe.invalid"
 
 EXAMPLE = "paydesk bench --quick"
@@ -46,8 +51,8 @@ def bench(*, quick: Annotated[bool, typer.Option(help="Few rounds: only whether 
 
 
 def _figures(folder: Path, *, quick: bool) -> Iterator["Figure"]:
-    try:
-        from bench import single  # only now: it loads the worker and Stripe's SDK, which no other verb needs
+    try:  # only now: these load the worker and Stripe's SDK, which no other verb needs
+        from bench import logs, reach, single
     except ModuleNotFoundError:
         raise OnlyInCheckout("`paydesk bench` runs in a checkout, not in an image.") from None
 
@@ -57,10 +62,22 @@ def _figures(folder: Path, *, quick: bool) -> Iterator["Figure"]:
     yield from single.waiting_through_stripe(folder, rounds)
     yield from single.without_network(folder, "names do not resolve", NO_SUCH_NAME, rounds)
     yield from single.without_network(folder, "port refused", f"http://127.0.0.1:{free_port()}", rounds)
-    server = EmbeddedServer(STORE, folder / "cost")
+    seconds = QUICK_SECONDS if quick else SECONDS
+    yield from reach.black_holed(folder, seconds)
+    yield from reach.polled(folder, seconds)
+    with _store(folder / "cost") as url:
+        yield from asyncio.run(single.store_cost(url, rounds))
+    with _store(folder / "logs") as url:
+        yield from logs.rebuilding(url, folder / "logs", QUICK_EVENTS if quick else logs.ENTRIES)
+
+
+@contextlib.contextmanager
+def _store(folder: Path) -> Iterator[str]:
+    """An empty embedded store, and where it is."""
+    server = EmbeddedServer(STORE, folder)
     server.start()
     try:
-        yield from asyncio.run(single.store_cost(server.url, rounds))
+        yield server.url
     finally:
         server.stop()
 

@@ -140,7 +140,7 @@ class Events:
         """
         while True:
             # A round trip of its own: a page that shared one with payments would make them wait for its reading.
-            [found] = await self._calls.moment(("XRANGE", ROOT + log.stream, after.number, "+", "COUNT", PAGE + 1))
+            found = await self._calls.call("XRANGE", ROOT + log.stream, after.number, "+", "COUNT", PAGE + 1)
             entries = [(Position(*map(int, number.split("-"))), entry) for number, entry in found]
             if entries and entries[0][0] == after:
                 trimmed = False

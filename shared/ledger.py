@@ -4,6 +4,7 @@ The entries and the totals are written by record.lua in one step; this file says
 recounts the books from the entries alone.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -106,8 +107,8 @@ class Ledger:
 
     async def totals(self) -> dict[Book, Totals]:
         """The totals of each book. Costs the same however many entries there are."""
-        found, _ = await self._moment()
-        return {book: Totals.from_hash(fields) for book, fields in found.items()}
+        found = await asyncio.gather(*(self._calls.call("HGETALL", f"{ROOT}totals:{book}") for book in Book))
+        return {book: Totals.from_hash(fields) for book, fields in zip(Book, found, strict=True)}
 
     async def entries(self, *, after: str = "-", up_to: str = "+") -> AsyncIterator[tuple[str, dict[str, str]]]:
         """Every entry in order, a page at a time; `up_to` is included."""
@@ -137,10 +138,11 @@ class Ledger:
         return repeated + [difference for book in Book for difference in _compare(book, said[book], counted[book])]
 
     async def _moment(self) -> tuple[dict[Book, dict[str, str]], str]:
-        """All totals and the last entry's number at one moment: a transaction, since money may move between reads."""
+        """All totals and the last entry's number at one moment, since money may move between two reads."""
         *found, tip = await self._calls.moment(*(("HGETALL", f"{ROOT}totals:{book}") for book in Book),
-                                               ("XREVRANGE", f"{ROOT}ledger", "+", "-", "COUNT", 1))
-        return dict(zip(Book, found, strict=True)), tip[0][0] if tip else "0-0"
+                                               ("XREVRANGE", f"{ROOT}ledger", "+", "-", "COUNT", "1"))
+        totals = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found)
+        return dict(zip(Book, totals, strict=True)), tip[0][0] if tip else "0-0"
 
 
 def _compare(book: Book, said: dict[str, str], counted: dict[str, int]) -> list[Difference]:

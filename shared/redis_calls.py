@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Self
@@ -9,14 +10,15 @@ from typing import Any, Self
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from shared.errors import StoreFull, StoreUnavailable
 
 ROOT = "{pd}:"
 """The root of every key: a hash tag, so that a cluster keeps them all in one slot. The only KEYS[1] of every script."""
 
-SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circuit", "log_calls")
+SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circuit", "log_calls",
+                "moment")
 _CALLS_TOGETHER = 128
 _CONNECTIONS = 8
 _PASSING = (ReadOnlyError, MasterDownError)
@@ -87,24 +89,10 @@ class RedisCalls:
         except TimeoutError:
             raise StoreUnavailable("The store did not answer in time.") from None
 
-    async def moment(self, *commands: Sequence[Any]) -> list[Any]:
-        """The replies to several commands at one moment, in order: a transaction of its own."""
-        # In a task of its own, as _send is: redis-py can swallow the cancellation of whoever waits for a transaction.
-        task = asyncio.get_running_loop().create_task(self._ask_together(commands))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, also if nobody waits any more
-        try:
-            await asyncio.wait([task], timeout=self._deadline_seconds)
-            return task.result()
-        except (RedisError, OSError, asyncio.InvalidStateError) as failure:
-            raise _meaning(failure) from None
-
-    async def _ask_together(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        async with self.redis.pipeline(transaction=True) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return await pipeline.execute()
+    async def moment(self, *reads: Sequence[str]) -> list[Any]:
+        """The replies to several reads at one moment, in order and as the server gives them (a hash is a flat list)."""
+        found: list[Any] = await self.script("moment", *(json.dumps(read) for read in reads))
+        return found
 
     def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

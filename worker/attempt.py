@@ -116,14 +116,14 @@ async def _refresh(desk: Desk, job: Job, stripe: Processor) -> str:
     outcome = await stripe.send(job)
     failpoint("look.after")
     match outcome:
-        case Settled():
+        case Settled() if _is_whole(outcome.made):
             return await _settle(desk, job, outcome, None)
         case Refused():
             return await _refuse(desk, job, outcome)
-    answered = isinstance(outcome, Throttled) or (isinstance(outcome, Unknown) and outcome.answered)
+    answered = isinstance(outcome, Settled | Throttled) or (isinstance(outcome, Unknown) and outcome.answered)
     said = await _unanswered(desk, job, answered=answered)
     if isinstance(outcome, NotSent):  # only now: who polls need not wait for these tries
-        await desk.reachability.check()
+        await desk.reachability.check(suspected=True)
     return said
 
 
@@ -190,8 +190,14 @@ def _is_ours(job: Job, made: Payment | Customer) -> bool:
         return False
     if not isinstance(made, Payment):
         return True
-    received = made.received_cents == made.amount_cents or made.status != SUCCEEDED
-    return received and (made.amount_cents, made.currency) == (job.amount_cents, job.currency)
+    return _is_whole(made) and (made.amount_cents, made.currency) == (job.amount_cents, job.currency)
+
+
+def _is_whole(made: Payment | Customer) -> bool:
+    """Whether a payment that a job made and that succeeded was received in full: jobs ask for nothing else."""
+    if not isinstance(made, Payment) or made.job_id is None or made.status != SUCCEEDED:
+        return True
+    return (made.received_cents, made.currency) == (made.amount_cents, CURRENCY)
 
 
 def _book(job: Job, fallback: FallbackReason | None) -> Book:

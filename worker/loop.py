@@ -84,12 +84,14 @@ async def _reserve(desk: Desk, lane: Lane, wanted: int) -> Turn:
     asked = loop.time()
     slots = await desk.pacing.reserve(lane, wanted)
     begins = asked + slots.first_in_seconds
-    await asyncio.sleep(slots.first_in_seconds)
+    await asyncio.sleep(slots.first_in_seconds if slots.granted else 0)
     return Turn(lane, slots.granted, begins, slots.apart_seconds, paced=True)
 
 
 async def _take(desk: Desk, turn: Turn, job_ids: Sequence[str], *, alone: bool) -> tuple[Claimed, list[str]]:
     """Claim, and attempt each job at its slot, if the lease that it was claimed with still runs then."""
+    if desk.gate.closed:  # since it began to wait for its slot, or for who is alone
+        return Claimed([]), []
     lease_ends = _now() + desk.terms.lease_ms / 1000
     claimed = await _claim(desk, job_ids, alone=alone)
     lines = await asyncio.gather(*(_attempt_at(desk, job, turn, n, lease_ends) for n, job in enumerate(claimed)))

@@ -12,6 +12,12 @@ local id = fact.job
 local job = read(id, 'status', 'kind', 'lane', 'amount_cents', 'currency', 'created_ms', 'mode', 'fence', 'doubts',
                  'own_doubt', 'lease_until_ms', 'stripe_id', 'book')
 
+-- A result never changes; what speaks against it is booked, noted on the job, and an event that alarms.
+local function contradict(maker, made, by, payment)
+  redis.call('HSET', job_key(maker), 'contradicted_by', by)
+  event('job.contradicted', {{'job_id', maker}, {'kind', made.kind}, {'status', made.status}, {'payment_intent_id', payment}})
+end
+
 local function book(entry)
   -- Looking at a payment may show one that another desk of the account made: that is no revenue of this one.
   if entry.job ~= id and redis.call('EXISTS', job_key(entry.job)) == 0 then return end
@@ -29,6 +35,12 @@ local function book(entry)
   if entry.counter then redis.call('HINCRBY', totals, entry.counter, 1) end
   redis.call('HINCRBY', totals, 'entries', 1)
   redis.call('HSET', totals, 'last_entry', number)
+  if entry.job ~= id then
+    local maker = read(entry.job, 'status', 'kind', 'book')
+    if maker.status == 'failed' or maker.status == 'canceled' or (maker.book == 'mock' and entry.book ~= 'mock') then
+      contradict(entry.job, maker, entry.object, entry.payment)
+    end
+  end
   event('ledger.' .. entry.kind, {{'job_id', entry.job}, {'payment_intent_id', entry.payment}, {'amount_cents', entry.cents},
         {'currency', entry.currency}, {'book', entry.book}, {'total_cents', whole(total)}, {'ledger_entry', number}}, 'revenue')
 end
@@ -120,9 +132,7 @@ if FINAL[job.status] then
   if fact.basis == 'fact' then learn_all() end
   if agrees() then return {'already', job.status} end
   if fact.basis ~= 'fact' then return {'fenced', job.status} end
-  redis.call('HSET', job_key(id), 'contradicted_by', fact.fields.stripe_id or fact.status)
-  event('job.contradicted', {{'job_id', id}, {'kind', job.kind}, {'status', job.status},
-        {'payment_intent_id', fact.payment and fact.payment.id}})
+  contradict(id, job, fact.fields.stripe_id or fact.status, fact.payment and fact.payment.id)
   return {'contradicted', job.status}
 end
 local why_not = objection()

@@ -12,10 +12,11 @@ from tests.shared.till import LEASE_MS, Till, new, succeeded, waiting
 pytestmark = pytest.mark.anyio
 
 
-async def verdicts(till: Till, *job_ids: str, mode: Mode = Mode.TEST, account: str = "acct_1") -> list[str]:
+async def verdicts(till: Till, *job_ids: str, mode: Mode = Mode.TEST, account: str = "acct_1",
+                   alone: bool = True) -> list[str]:
     """Why each job was not claimed, in the script's words."""
     answers = await till.calls.script("claim", "t", LEASE_MS, mode, account, BLIND_RESEND_MS, CRASHES_THAT_PARK,
-                                      *job_ids)
+                                      "1" if alone else "0", *job_ids)
     return [answer[1] for answer in answers]
 
 
@@ -99,7 +100,7 @@ async def test_a_job_of_another_account_or_mode_is_parked_and_not_sent(till: Til
     assert await verdicts(till, "job_a") == ["parked"]
 
 
-async def test_five_crashes_park_a_job_with_its_doubts(till: Till) -> None:
+async def test_six_crashes_park_a_job_with_its_doubts(till: Till) -> None:
     await till.accept(new())
     for n in range(1, CRASHES_THAT_PARK + 1):
         await till.crash()
@@ -175,3 +176,35 @@ async def test_fifty_claims_of_one_job_at_once_give_it_to_one(till: Till) -> Non
     claims = await asyncio.gather(*(till.claim("job_a") for _ in range(50)))
     assert sum(len(jobs) for jobs in claims) == 1
     assert (await till.job()).doubts == 1
+
+
+async def test_a_job_named_twice_in_one_claim_is_leased_once(till: Till) -> None:
+    for job_id in ("job_a", "job_b"):
+        await till.accept(new(job_id))
+    jobs = await till.claim("job_a", "job_b", "job_a")
+    assert [(job.id, job.attempts, job.doubts) for job in jobs] == [("job_a", 1, 1), ("job_b", 1, 1)]
+
+
+@pytest.mark.parametrize("pending", [True, False])
+async def test_a_job_with_a_crash_behind_it_is_leased_only_to_who_is_alone(till: Till, pending: bool) -> None:
+    for job_id in ("job_a", "job_b"):
+        await till.accept(new(job_id))
+    if pending:
+        await till.record(waiting(await till.claimed("job_a")))
+    await till.crash("job_a")
+    before = await till.job()
+    together = await till.claim("job_a", "job_b", alone=False)
+    assert ([job.id for job in together], together.crashed) == (["job_b"], ["job_a"])
+    assert await till.job() == before
+    alone = await till.claim("job_a", alone=True)
+    assert ([job.id for job in alone], alone.crashed) == (["job_a"], [])
+
+
+async def test_an_attempt_that_came_back_leaves_no_crash_behind(till: Till) -> None:
+    for job_id in ("job_a", "job_b"):
+        await till.accept(new(job_id))
+        await till.crash(job_id)
+    await till.release(await till.claimed("job_a"))
+    await till.record(waiting(await till.claimed("job_b")))
+    assert [(await till.job(job_id)).crashes for job_id in ("job_a", "job_b")] == [0, 0]
+    assert [job.id for job in await till.claim("job_a", "job_b", alone=False)] == ["job_a", "job_b"]

@@ -63,13 +63,15 @@ async def test_a_lease_that_ended_counts_a_crash_and_leaves_its_doubt(till: Till
     assert told["error_code"] == "lease_ended"
 
 
-async def test_a_look_whose_lease_ended_is_no_crash(till: Till) -> None:
+async def test_a_look_whose_lease_ended_counts_a_crash_and_the_job_stays_pending(till: Till) -> None:
     await till.record(waiting(await till.started()))
     await till.claimed(lease_ms=1)
     await till.lapse()
     assert await till.feed() == ["job_a"]
     job = await till.job()
-    assert (job.status, job.crashes) == (Status.PENDING, 0)
+    assert (job.status, job.crashes) == (Status.PENDING, 1)
+    assert await till.feed() == ["job_a"]
+    assert (await till.job()).crashes == 1, "one lease that ended counted twice"
 
 
 async def test_nothing_is_handed_out_on_hold(till: Till) -> None:

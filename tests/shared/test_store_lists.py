@@ -1,9 +1,12 @@
 """Lists and counts: the indexes say what the records say."""
 
+from typing import Any
+
 import pytest
 
+from cli.servers import EmbeddedServer
 from shared.jobs import Job, Kind, Mode, Status
-from shared.redis_calls import ROOT
+from shared.redis_calls import ROOT, RedisCalls
 from shared.store import Page
 from tests.shared.till import Till, new, succeeded, waiting
 
@@ -82,6 +85,28 @@ async def test_a_rare_job_is_found_behind_more_than_one_walk(till: Till) -> None
     for n in range(450):
         await till.calls.call("ZADD", f"{ROOT}jobs", 10**13 + n, f"job_gone_{n}")
     assert ids(await page(till, kind=Kind.CUSTOMER)) == ["job_rare"]
+
+
+class Counted(RedisCalls):
+    """Keeps every command."""
+
+    said: list[tuple[Any, ...]] = []  # noqa: RUF012  # replaced, never changed
+
+    async def call(self, *command: Any) -> Any:
+        self.said = [*self.said, command]
+        return await super().call(*command)
+
+
+@pytest.mark.parametrize("status", [None, Status.QUEUED])
+async def test_a_page_of_a_rare_kind_reads_only_the_jobs_of_that_kind(
+        till: Till, valkey: EmbeddedServer, status: Status | None) -> None:
+    await accepted(till, "job_rare", kind=Kind.CUSTOMER)
+    for n in range(450):
+        await till.accept(new(f"job_{n}"))
+    calls = Counted.connect(valkey.url, deadline_seconds=5)
+    assert ids(await page(Till(calls), kind=Kind.CUSTOMER, status=status)) == ["job_rare"]
+    await calls.close()
+    assert [command[1] for command in calls.said if command[0] == "HGETALL"] == [f"{ROOT}job:job_rare"]
 
 
 async def test_lists_carry_no_client_secret(till: Till) -> None:

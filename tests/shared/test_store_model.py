@@ -38,6 +38,8 @@ class Model:
     status: Status = Status.QUEUED
     fence: int = 0
     lease_is_live: bool = False
+    leased: bool = False
+    """Whether a lease was neither given back nor seen to end."""
     doubts: set[int] = field(default_factory=set)
     """The fences of attempts that may have reached Stripe."""
     crashes: int = 0
@@ -47,14 +49,16 @@ class Model:
     contradicted: bool = False
     booked: set[str] = field(default_factory=set)
 
-    def claim(self, *, live: bool) -> bool:
+    def claim(self, *, live: bool, alone: bool) -> bool:
         if self.status in FINAL or self.status in (Status.PARKED, Status.RUNNING) or self.lease_is_live:
             return False
         if self.crashes >= CRASHES_THAT_PARK:
             self.status = Status.PARKED
             return False
+        if self.crashes and not alone:
+            return False
         self.fence += 1
-        self.lease_is_live = live
+        self.lease_is_live, self.leased = live, True
         if self.status is not Status.PENDING:
             self.status, self.attempt = Status.RUNNING, self.fence
             if self.mode is not Mode.NONE:
@@ -65,8 +69,10 @@ class Model:
         """Whether it is handed out."""
         if self.status in FINAL or self.status is Status.PARKED or self.lease_is_live:
             return False
-        if self.status is Status.RUNNING:
+        if self.leased:
             self.crashes += 1
+            self.leased = False
+        if self.status is Status.RUNNING:
             self.status = Status.UNKNOWN if self.doubts else Status.RETRYING
         return True
 
@@ -76,7 +82,8 @@ class Model:
     def release(self, fence: int, *, unsent: bool, park: bool) -> Status | None:
         if not self.holds(fence):
             return None
-        self.lease_is_live = False
+        self.lease_is_live = self.leased = False
+        self.crashes = 0
         if self.status is Status.PENDING and not park:
             return self.status
         if unsent and self.status is Status.RUNNING:
@@ -102,7 +109,9 @@ class Model:
             if said.basis == "mock" and self.mode is not Mode.NONE and not circuit_is_open:
                 return Recorded.REACHABLE
             self.booked |= {entry["object"] for entry in said.entries}
-        self.status, self.stripe_id, self.lease_is_live = said.status, said.stripe_id, False
+        self.status, self.stripe_id = said.status, said.stripe_id
+        self.lease_is_live = self.leased = False
+        self.crashes = 0
         return Recorded.RECORDED
 
 
@@ -143,11 +152,11 @@ class Desk(RuleBasedStateMachine):
         job_id = list(self.models)[-1]
         assert self.run(self.till.accept(new(job_id, mode=self.models[job_id].mode))).replayed
 
-    @rule(live=st.booleans())
-    def claim(self, live: bool) -> None:
+    @rule(live=st.booleans(), alone=st.sampled_from([True, True, False]))
+    def claim(self, live: bool, alone: bool = True) -> None:
         for job_id, model in self.models.items():
-            jobs = self.run(self.till.claim(job_id, lease_ms=60_000 if live else 1))
-            assert bool(jobs) is model.claim(live=live)
+            jobs = self.run(self.till.claim(job_id, lease_ms=60_000 if live else 1, alone=alone))
+            assert bool(jobs) is model.claim(live=live, alone=alone)
             self.attempts += jobs
             if jobs and not live:
                 self.run(self.till.lapse(job_id))

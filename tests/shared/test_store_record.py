@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from redis.exceptions import ResponseError
 
 from shared.jobs import Book, Certainty, Job, Mode, Status
 from shared.redis_calls import ROOT
@@ -270,3 +271,35 @@ async def test_the_waiters_are_told_when_nobody_will_move_the_job_soon(till: Til
             message = await listening.get_message(ignore_subscribe_messages=True, timeout=5)
             heard += [message["data"]] if message else []
     assert heard == ["job_a", "job_b", "job_c", "job_d", "end"]
+
+
+async def test_no_error_of_an_earlier_attempt_stays_on_a_job_that_succeeded(till: Till) -> None:
+    await till.release(await till.started())
+    assert (await till.job()).error is not None
+    await till.record(succeeded(await till.claimed()))
+    assert (await till.job()).error is None
+
+
+async def test_no_result_and_no_secret_of_a_pending_job_stays_on_one_that_failed(till: Till) -> None:
+    job = await till.started()
+    await till.record(waiting(job, client_secret="pi_a_secret_x"))
+    await till.record(declined(job))
+    assert (await till.job()).result is None
+    assert await till.calls.call("EXISTS", f"{ROOT}secret:job_a") == 0
+
+
+async def test_a_job_that_succeeds_without_a_secret_keeps_none_of_when_it_was_pending(till: Till) -> None:
+    job = await till.started()
+    await till.record(waiting(job, client_secret="pi_a_secret_x"))
+    await till.record(succeeded(job))
+    assert await till.calls.call("EXISTS", f"{ROOT}secret:job_a") == 0
+
+
+async def test_cents_that_are_no_number_leave_nothing_in_the_books(till: Till) -> None:
+    job = await till.started()
+    [entry] = succeeded(job).entries
+    with pytest.raises(ResponseError):
+        await till.record(succeeded(job, entries=[{**entry, "cents": str(10**20)}]))
+    assert (await till.entries(), await till.ledger.differences()) == ([], [])
+    assert await till.record(succeeded(job)) is Recorded.RECORDED
+    assert len(await till.entries()) == 1

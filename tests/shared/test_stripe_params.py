@@ -11,6 +11,7 @@ from shared.jobs import Kind, Mode, NewJob
 from shared.requests import ChargeRequest, CustomerRequest, PaymentIntentRequest, Request
 from shared.settings import STRIPE_API_VERSION, Settings
 from shared.stripe_params import idempotency_key, mock_payment_job, new_job
+from tests.shared.till import new
 
 OPENAPI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stripe-openapi-subset.json"
 METADATA = {"order": "7"}
@@ -83,10 +84,11 @@ def test_the_idempotency_key_is_the_job_and_the_operation_and_fits() -> None:
 
 def test_the_simulated_payment_is_one_job_for_each_intent_and_calls_nobody() -> None:
     ids = Ids("s")
-    one, again = (mock_payment_job(ids, intent_job_id="job_a", caller="local", payment_intent_id="pi_mock_a",
-                                   amount_cents=100) for _ in range(2))
+    intent = new().queued(0)
+    one, again = (mock_payment_job(ids, intent=intent, payment_intent_id="pi_mock_a") for _ in range(2))
     assert one == again
-    assert (one.kind, one.mode, one.account, one.links) == (Kind.STATUS_REFRESH, Mode.NONE, "", {"pays": "job_a"})
+    assert (one.kind, one.mode, one.account, one.caller, one.amount_cents, one.links) == (
+        Kind.STATUS_REFRESH, Mode.NONE, intent.account, intent.caller, 5000, {"pays": "job_a"})
 
 
 def unknown_names(given: dict[str, Any], schema: dict[str, Any], place: str = "") -> list[str]:

@@ -12,7 +12,7 @@ from shared.jobs import Book, Job, Kind, Lane, Mode, NewJob, Status, job_error
 from shared.ledger import Ledger, captured
 from shared.redis_calls import ROOT, RedisCalls
 from shared.results import Payment
-from shared.store import Accepted, Answer, Basis, JobStore, Recorded
+from shared.store import Accepted, Answer, Basis, Claimed, JobStore, Recorded
 
 LEASE_MS = 60_000
 """A lease that outlives any test."""
@@ -97,9 +97,10 @@ class Till:
         return await self.store.accept(job, delay_ms=delay_ms, deadline_seconds=5)
 
     async def claim(self, *job_ids: str, lease_ms: int = LEASE_MS, mode: Mode = Mode.TEST, account: str = ACCOUNT,
-                    claim_token: str | None = None) -> list[Job]:
+                    claim_token: str | None = None, alone: bool = True) -> Claimed:
+        """Claim as a process that runs nothing else, unless said otherwise: a crash behind a job is no obstacle."""
         return await self.store.claim(job_ids, lease_ms=lease_ms, mode=mode, account=account,
-                                      claim_token=claim_token or token())
+                                      claim_token=claim_token or token(), alone=alone)
 
     async def claimed(self, job_id: str = "job_a", *, lease_ms: int = LEASE_MS) -> Job:
         [job] = await self.claim(job_id, lease_ms=lease_ms)

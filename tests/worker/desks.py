@@ -9,7 +9,7 @@ from tests.shared.till import ACCOUNT, LEASE_MS, Till, new
 from worker.desk import Desk, Terms
 from worker.mock_processor import MockProcessor
 from worker.pacing import Pacing
-from worker.processor import Outcome
+from worker.processor import Outcome, Processor
 from worker.reachability import Connect, Reachability
 
 WORKER = "w1"
@@ -45,7 +45,7 @@ async def refuses() -> None:
     raise ConnectionRefusedError
 
 
-def make_desk(till: Till, stripe: Scripted | None, *, fallback: Fallback = Fallback.MOCK, connect: Connect = connects,
+def make_desk(till: Till, stripe: Processor | None, *, fallback: Fallback = Fallback.MOCK, connect: Connect = connects,
               calls_per_second: float = 10_000) -> Desk:
     """One worker's desk."""
     mode = Mode.TEST if stripe else Mode.NONE

@@ -1,11 +1,16 @@
 """Feeder: due jobs to Celery, never more than its list may hold, and no fuss when somebody is away."""
 
+import math
 from collections.abc import Sequence
 
 import pytest
+from redis.exceptions import ResponseError
 
 from cli.servers import free_port
-from shared.broker import LEAST_GRACE_MS, Backlog, Hinter, create_celery, grace_ms, hints_cap
+from shared.broker import LEAST_GRACE_MS, MOST_GRACE_MS, Backlog, Hinter, create_celery, grace_ms, hints_cap
+from shared.errors import StoreFull
+from shared.ids import Ids
+from shared.instance import Instance
 from shared.jobs import Lane
 from shared.redis_calls import RedisCalls
 from tests.shared.till import Till, new
@@ -33,9 +38,11 @@ async def there() -> None:
     """Stripe is in reach."""
 
 
-def make_feeder(till: Till, hinter: Hinter, broker: RedisCalls | None = None) -> Feeder:
-    return Feeder(store=till.store, backlog=Backlog(broker or till.calls), hinter=hinter,
-                  reachability=Reachability(till.circuit, "w1", there), threads=THREADS, calls_per_second=20)
+def make_feeder(till: Till, hinter: Hinter, broker: RedisCalls | None = None, *,
+                backlog: Backlog | None = None) -> Feeder:
+    return Feeder(instance=Instance(till.calls, Ids("a secret")), store=till.store, hinter=hinter, threads=THREADS,
+                  backlog=backlog or Backlog(broker or till.calls), calls_per_second=20,
+                  reachability=Reachability(till.circuit, "w1", there))
 
 
 async def waiting_hints(till: Till, lane: Lane, count: int) -> None:
@@ -106,8 +113,9 @@ async def test_with_the_broker_away_what_is_due_stays_due_and_the_worker_is_fres
 
 async def test_with_the_store_away_a_tick_ends_quietly_and_the_next_goes_on(till: Till) -> None:
     gone, hinter = away(), Heard()
-    lost = Feeder(store=Till(gone).store, backlog=Backlog(till.calls), hinter=hinter, threads=THREADS,
-                  reachability=Reachability(Till(gone).circuit, "w1", there), calls_per_second=20)
+    lost = Feeder(instance=Instance(gone, Ids("a secret")), store=Till(gone).store, backlog=Backlog(till.calls),
+                  hinter=hinter, threads=THREADS, reachability=Reachability(Till(gone).circuit, "w1", there),
+                  calls_per_second=20)
     assert [await lost.tick() for _ in range(2)] == [0, 0]
     assert hinter.hints == []
     await gone.close()
@@ -123,9 +131,54 @@ async def test_a_lease_that_ended_is_found_by_a_tick(till: Till) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 4, 64, 1024])
-@pytest.mark.parametrize("calls_per_second", [1.0, 20.0, 10_000.0])
-async def test_the_grace_is_longer_than_a_hint_waits_in_a_working_desk(threads: int, calls_per_second: float) -> None:
+@pytest.mark.parametrize("calls_per_second", [1.0, 20.0, 10_000.0, math.inf])
+async def test_the_grace_is_longer_than_a_hint_waits_in_a_working_desk_but_half_a_minute_at_most(
+        threads: int, calls_per_second: float) -> None:
     for lane in Lane:
         grace = grace_ms(lane, threads=threads, calls_per_second=calls_per_second)
-        assert grace >= LEAST_GRACE_MS[lane]
-        assert grace >= 1000 * (hints_cap(threads) + threads) / calls_per_second
+        assert LEAST_GRACE_MS[lane] <= grace <= MOST_GRACE_MS
+        assert grace >= min(MOST_GRACE_MS, 1000 * (hints_cap(threads) + threads) / calls_per_second)
+
+
+class Fails(Backlog):
+    """Fails once, in a way that nobody thought of."""
+
+    def __init__(self, broker: RedisCalls, failure: Exception) -> None:
+        super().__init__(broker)
+        self._failure: Exception | None = failure
+
+    async def waiting(self, lane: Lane) -> int:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return await super().waiting(lane)
+
+
+@pytest.mark.parametrize("failure", [ResponseError("WRONGTYPE"), RuntimeError("x"), KeyError("x"), OSError("x"),
+                                     TimeoutError(), StoreFull("full")])
+async def test_whatever_fails_in_a_tick_the_next_goes_on(till: Till, failure: Exception) -> None:
+    feeder = make_feeder(till, Heard(), backlog=Fails(till.calls, failure))
+    await till.accept(new())
+    assert [await feeder.tick() for _ in range(2)] == [0, 1]
+
+
+async def test_a_store_of_another_desk_is_fed_from_never(till: Till) -> None:
+    await Instance(till.calls, Ids("another")).check()
+    await till.accept(new())
+    due, hinter = await till.due_ms(), Heard()
+    feeder = make_feeder(till, hinter)
+    assert [await feeder.tick() for _ in range(2)] == [0, 0]
+    assert (hinter.hints, await till.due_ms()) == ([], due)
+    assert (await till.circuit.look()).fresh_workers == 0
+
+
+async def test_a_full_store_that_is_nobodys_is_fed_from_once_it_is_ours(till: Till) -> None:
+    feeder = make_feeder(till, Heard())
+    await till.accept(new())
+    before = (await till.calls.call("CONFIG GET", "maxmemory"))["maxmemory"]
+    await till.calls.call("CONFIG SET", "maxmemory", 1)
+    try:
+        assert await feeder.tick() == 0
+    finally:
+        await till.calls.call("CONFIG SET", "maxmemory", before)
+    assert await feeder.tick() == 1

@@ -235,6 +235,7 @@ async def test_what_is_no_file_of_ours_is_refused_and_said_once(calls: RedisCall
             assert [(line["event"], line["log"]) for line in said] == [("log_stopped", Log.PAYMENTS)]
             (tmp_path / Log.PAYMENTS).rename(tmp_path / "away")
             await caught_up(calls, tmp_path)
+            await eventually_async(lambda: len(said) == 2, "the second line")
     assert [line["event"] for line in said] == ["log_stopped", "log_resumed"]
     assert (tmp_path / "target").read_text() == "precious, without a line end"
 
@@ -350,6 +351,7 @@ async def test_a_store_that_is_away_costs_one_line(tmp_path: Path) -> None:
             await asyncio.to_thread(store.start)
             await add_events(calls, 5)
             await caught_up(calls, tmp_path / "logs")
+            await eventually_async(lambda: len(said) == 4, "the last line")
     await calls.close()
     store.kill()
     assert [line["event"] for line in said] == ["log_stopped"] * 2 + ["log_resumed"] * 2

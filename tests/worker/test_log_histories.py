@@ -84,7 +84,7 @@ class History:
             await self.take_away(name, followed=bool(number))
 
     async def take_away(self, how: str, *, followed: bool) -> None:
-        """Rotate. Only a file that stays readable may go between two steps of a write: else its end is known nowhere."""
+        """Rotate. Only a file that stays readable may go in the middle of a write: else its end is known nowhere."""
         if followed or (how != "move" and not self.clean):
             await self.step("follow", 0)
         if (self.path / self.log).exists():
@@ -126,7 +126,7 @@ def ran(valkey: EmbeddedServer) -> Iterator[tuple[asyncio.Runner, RedisCalls]]:
         runner.run(calls.close())
 
 
-@settings(max_examples=100, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+@settings(max_examples=60, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
           suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(log=st.sampled_from(list(Log)), steps=STEPS)
 def test_whatever_happens_the_files_hold_what_the_store_renders(ran: tuple[asyncio.Runner, RedisCalls], log: Log,

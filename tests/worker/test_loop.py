@@ -10,7 +10,7 @@ import pytest
 from shared.errors import StoreUnavailable
 from shared.jobs import Job, Lane, Mode, Status
 from shared.redis_calls import ROOT
-from shared.store import JobStore
+from shared.store import Claimed, JobStore
 from tests.shared.till import Till, new, payment
 from tests.worker.desks import Scripted, lose_stripe, make_desk, refuses
 from worker.loop import WorkerLoop, summary, work
@@ -85,7 +85,9 @@ async def test_rows_without_a_slot_go_back_untouched(till: Till) -> None:
 async def test_without_any_slot_nothing_is_claimed(till: Till) -> None:
     desk = make_desk(till, Scripted(settles), calls_per_second=1)
     await desk.pacing.reserve(Lane.INTERACTIVE, 100)
-    assert await work(desk, Lane.BULK, await accepted(till, 3)) == []
+    job_ids = await accepted(till, 3)
+    async with asyncio.timeout(5):  # it goes back at once: the next slot is half a minute away
+        assert await work(desk, Lane.BULK, job_ids) == []
     assert (await till.store.counts())[Status.QUEUED] == 3
 
 
@@ -127,8 +129,9 @@ class LosesFirstClaim(JobStore):
     lost = False
 
     async def claim(self, job_ids: Sequence[str], *, lease_ms: int, mode: Mode, account: str,
-                    claim_token: str) -> list[Job]:
-        jobs = await super().claim(job_ids, lease_ms=lease_ms, mode=mode, account=account, claim_token=claim_token)
+                    claim_token: str, alone: bool = False) -> Claimed:
+        jobs = await super().claim(job_ids, lease_ms=lease_ms, mode=mode, account=account, claim_token=claim_token,
+                                   alone=alone)
         if not self.lost:
             self.lost = True
             raise StoreUnavailable("The reply was lost.")

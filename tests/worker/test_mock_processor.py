@@ -36,10 +36,10 @@ async def test_any_other_payment_method_succeeds(make_job: MakeJob, payment_meth
 
 
 async def test_the_simulated_customer_pays_an_intent_in_full(make_job: MakeJob) -> None:
-    made = await MockProcessor().send(make_job(intent("10.01")))
+    job = make_job(intent("10.01"))
+    made = await MockProcessor().send(job)
     assert isinstance(made, Settled)
-    new = mock_payment_job(Ids("secret"), intent_job_id="job_a1", caller="local", payment_intent_id=made.made.id,
-                           amount_cents=1001)
+    new = mock_payment_job(Ids("secret"), intent=job, payment_intent_id=made.made.id)
     pay = stored(new)
     paid = await MockProcessor().send(pay)
     assert paid == Settled(Payment(id="pi_mock_a1", status="succeeded", amount_cents=1001, received_cents=1001,
