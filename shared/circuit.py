@@ -54,9 +54,9 @@ class Circuit:
         """Stripe was reached. (An answer that is recorded or released says so by itself.)"""
         return await self._say("answered")
 
-    async def may_probe(self, scope: str) -> Reach:
-        """Ask for the right to try again: one at a time in a scope. "" is the whole desk's, else a worker's own."""
-        return await self._say("probe", scope, PROBE_EVERY_MS)
+    async def may_probe(self, worker: str) -> Reach:
+        """Ask for the right to try again. While the circuit is open one worker has it at a time, in turn."""
+        return await self._say("probe", worker, PROBE_EVERY_MS)
 
     async def _say(self, verb: str, worker: str = "", number: int = 0) -> Reach:
         is_open, suspected, failing, fresh, threads, granted = await self._calls.script("circuit", verb, worker, number)

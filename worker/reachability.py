@@ -82,7 +82,7 @@ class Reachability:
         """
         self._see(await self._circuit.beat(self._worker, threads=threads), failed=self._failed)
         if self.reach.open or self._failed:
-            if (await self._circuit.may_probe("" if self.reach.open else self._worker)).granted:
+            if (await self._circuit.may_probe(self._worker)).granted:
                 self._begin_check()
         elif self.reach.failing_workers or self.reach.suspected:
             self._begin_check()

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- What a worker says of itself and of Stripe's reach, and what stands now. ARGV: verb, worker, for some verbs a number.
 --   beat (a heartbeat; number: its threads) · leave · suspect (begins to try, because a call could not connect) · failed
---   (could not connect) · answered · probe (the right to try again for so many milliseconds, one at a time in the scope
---   named instead of a worker) · look (changes nothing)
+--   (could not connect) · answered · probe (the right to try again; number: for how many milliseconds. While the
+--   circuit is open one worker of the desk has it at a time, the one whose last try is the oldest, so that none whose
+--   own network is broken keeps the others from it; else each has its own) · look (changes nothing)
 -- Answers {open, suspected, failing workers, fresh workers, their threads, granted}: texts. A worker that reports is
 -- alive, so a report is a heartbeat too; one that has left is not brought back by a late one.
 -- include _job.lua
@@ -16,6 +17,13 @@ local function note(field)
   if not redis.call('ZSCORE', root .. 'workers', worker) then return end
   redis.call('ZADD', root .. 'workers', whole(now), worker)
   redis.call('HSET', circuit, field, whole(now))
+end
+
+local function longest_without_a_try(name)
+  for _, other in ipairs(fresh_workers()) do
+    if stamp('failed:' .. other) < stamp('failed:' .. name) then return false end
+  end
+  return true
 end
 
 local function forget(name)
@@ -39,7 +47,11 @@ elseif verb == 'failed' then
 elseif verb == 'answered' then
   stripe_answered()
 elseif verb == 'probe' then
-  if redis.call('SET', root .. 'circuit:probe:' .. worker, '1', 'NX', 'PX', number) then granted = '1' end
+  local desk_wide = circuit_open()
+  local right = root .. 'circuit:probe:' .. (desk_wide and '' or worker)
+  if (not desk_wide or longest_without_a_try(worker)) and redis.call('SET', right, '1', 'NX', 'PX', number) then
+    granted = '1'
+  end
 end
 
 local answered = stamp('answered_ms')

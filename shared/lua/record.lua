@@ -93,13 +93,14 @@ end
 
 local function settle()
   -- What the answer does not name is no more: no error of an earlier attempt stays on a job that succeeded.
-  local fields = {'lease_until_ms', '0', 'next_ms', '', 'error', '', 'result', '', 'own_doubt', '0', 'crashes', '0'}
+  local fields = {'lease_until_ms', '0', 'next_ms', '', 'error', '', 'result', '', 'own_doubt', '0'}
   for name, value in pairs(fact.fields) do fields[#fields + 1] = name; fields[#fields + 1] = value end
   if FINAL[fact.status] then
     fields[#fields + 1] = 'finished_ms'; fields[#fields + 1] = whole(now)
     never_due(id, job)
   else
     fields[#fields + 1] = 'next_ms'; fields[#fields + 1] = whole(now + fact.look_ms)
+    fields[#fields + 1] = 'crashes'; fields[#fields + 1] = '0'
     due_at(id, job, now + fact.look_ms)
   end
   if fact.basis == 'mock' then fields[#fields + 1] = 'doubts'; fields[#fields + 1] = '0' end

@@ -147,7 +147,7 @@ async def test_a_late_proof_of_not_sent_leaves_the_doubt_of_the_attempt_after_it
 
     async def claim(lease_ms: int) -> list[Job]:
         return await desk.jobs.claim([job_id], lease_ms=lease_ms, mode=settings.mode, account=settings.account,
-                                     claim_token=token())
+                                     claim_token=token(), alone=True)
 
     async def lease_ended() -> bool:
         return any(due.job_id == job_id for due in await desk.jobs.feed(Lane.INTERACTIVE, most=1, grace_ms=0))

@@ -111,7 +111,8 @@ class Model:
             self.booked |= {entry["object"] for entry in said.entries}
         self.status, self.stripe_id = said.status, said.stripe_id
         self.lease_is_live = self.leased = False
-        self.crashes = 0
+        if said.status is Status.PENDING:
+            self.crashes = 0
         return Recorded.RECORDED
 
 
