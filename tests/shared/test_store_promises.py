@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import pytest
 
@@ -40,6 +41,17 @@ PASSES_MS = (1, 1, 1_000, 1_000, 4_000, LEASE_MS + 1, LEASE_MS + 1, 11 * HOUR_MS
 CARDS = (Card.GOOD, Card.GOOD, Card.GOOD, Card.DECLINED, Card.ASKS, Card.UNKNOWN)
 
 
+class Fate(StrEnum):
+    """What becomes of a call that left."""
+
+    ANSWERED = "answered"
+    LOST = "lost"
+    """Stripe did it, and nobody heard."""
+    NEVER_ARRIVED = "never_arrived"
+    THROTTLED = "throttled"
+    KEY_REFUSED = "key_refused"
+
+
 @dataclass(eq=False, slots=True)
 class Attempt:
     """A worker's claim of one job, and how far it has come."""
@@ -63,6 +75,8 @@ class Known:
     """What its client and its workers know of one job."""
 
     card: Card
+    poison: bool = False
+    """Ends every worker that claims it."""
     top_fence: int = 0
     holder: Attempt | None = None
     maybe_sent: list[tuple[Attempt, int]] = field(default_factory=list)
@@ -74,6 +88,10 @@ class Known:
     parked: bool = False
     end: tuple[Status, str] | None = None
 
+    def first_sent_ms(self, now_ms: int) -> int:
+        """When Stripe may first have got it."""
+        return min((at for _, at in self.maybe_sent), default=now_ms)
+
 
 class History:
     """One order of things; every step checks what it was answered."""
@@ -81,7 +99,8 @@ class History:
     def __init__(self, calls: ClockedCalls, number: int) -> None:
         self.calls, self.till, self.stripe = calls, Till(calls), SimulatedStripe()
         self.dice = random.Random(number)  # noqa: S311  # a history must be the same again
-        self.lost = self.dice.choice((0.2, 0.5, 0.9))
+        self.fates = dict(zip(Fate, self.dice.choices((0, 1, 2, 8), k=len(Fate)), strict=True)) | {Fate.ANSWERED: 2}
+        self.passes_ms = self.dice.choices(PASSES_MS, k=4)
         self.known: dict[str, Known] = {}
         self.attempts: list[Attempt] = []
         self.connected = dict.fromkeys(WORKERS, True)
@@ -93,9 +112,12 @@ class History:
         return self.calls.now_ms
 
     async def play(self) -> None:
-        steps = {self.accept: 3, self.accept_again: 1, self.feed: 4, self.claim: 6, self.act: 12, self.crash: 2,
-                 self.time_passes: 5, self.network: 2, self.beat: 3, self.customer: 1, self.hold: 0.4, self.audit: 1}
-        for step in self.dice.choices(list(steps), list(steps.values()), k=STEPS):
+        steps = {self.accept: 1.5, self.accept_again: 1, self.feed: 6, self.claim: 8, self.act: 14, self.crash: 1,
+                 self.time_passes: 6, self.network: 2, self.beat: 3, self.customer: 1, self.hold: 0.2, self.audit: 0.6}
+        # No two histories have the same habits: what is rare in one is common in another.
+        habits = [weight * self.dice.choice((0.3, 1, 3)) for weight in steps.values()]
+        await self.accept()
+        for step in self.dice.choices(list(steps), habits, k=STEPS):
             await self.calls.pass_ms(1)
             await step()
         await self.drain()
@@ -110,11 +132,9 @@ class History:
         said = [await self.calls.script("accept", job_id, again, job.body_hash, 0, json.dumps(text.fields()))
                 for _ in range(self.dice.choice((1, 2)))]
         assert all(answer == ["created", str(self.now)] for answer in said), "whose reply was lost was told another"
-        self.known[job_id] = Known(card)
+        self.known[job_id] = Known(card, poison=self.dice.random() < 0.15)
 
     async def accept_again(self) -> None:
-        if not self.known:
-            return
         job_id = self.dice.choice(list(self.known))
         before = await self.till.job(job_id)
         again = await self.till.accept(new(job_id))
@@ -130,7 +150,7 @@ class History:
     # --- the world ---
 
     async def time_passes(self) -> None:
-        await self.calls.pass_ms(self.dice.choice(PASSES_MS))
+        await self.calls.pass_ms(self.dice.choice(self.passes_ms))
 
     async def network(self) -> None:
         up = self.dice.choice((True, False))
@@ -179,7 +199,8 @@ class History:
         return known.holder is not None and self.now < known.holder.lease_until_ms
 
     async def claim(self) -> None:
-        ids = self.dice.sample(list(self.known), min(len(self.known), 3))
+        going = [job_id for job_id, known in self.known.items() if known.end is None] or list(self.known)
+        ids = self.dice.sample(going, min(len(going), 3))
         await self.claim_these(ids, self.dice.choice(WORKERS), alone=self.dice.random() < 0.7)
 
     async def claim_these(self, ids: list[str], worker: str, *, alone: bool) -> None:
@@ -188,6 +209,8 @@ class History:
         jobs = await self.till.claim(*ids, lease_ms=LEASE_MS, claim_token=word, alone=alone)
         if self.dice.random() < 0.3:  # its reply was lost
             assert await self.till.claim(*ids, lease_ms=LEASE_MS, claim_token=word, alone=alone) == jobs
+        for job_id in {*ids} - {job.id for job in jobs}:
+            await self.check_left(job_id, alone=alone)
         for job in jobs:
             known = self.known[job.id]
             if self.is_held(known) and known.holder is not None and (known.holder.token, known.top_fence) == (word, job.fence):
@@ -197,7 +220,8 @@ class History:
             known.holder, known.top_fence, known.handed_ms = attempt, job.fence, None
             if job.status is Status.RUNNING:
                 known.maybe_sent.append((attempt, self.now))
-            self.attempts.append(attempt)
+            if not known.poison:
+                self.attempts.append(attempt)
 
     def check_claim(self, known: Known, job: Job, *, alone: bool) -> None:
         assert not self.on_hold, f"{job.id} was claimed on hold"
@@ -208,6 +232,16 @@ class History:
         assert self.now >= known.not_before_ms, f"{job.id} was claimed before its time"
         assert known.crashes < CRASHES_THAT_PARK, f"{job.id} ends one worker after the other"
         assert alone or not known.crashes, f"{job.id} has ended its worker and runs beside others"
+
+        assert job.status is Status.PENDING or self.now - known.first_sent_ms(self.now) <= BLIND_RESEND_MS, (
+            f"{job.id} is sent again when Stripe may have forgotten its key")
+
+    async def check_left(self, job_id: str, *, alone: bool) -> None:
+        """Whoever is told to work a job is given it, unless there is a reason."""
+        known, job = self.known[job_id], await self.till.job(job_id)
+        assert (job.status.final or job.status is Status.PARKED or self.on_hold or known.holder is not None
+                or self.now < known.not_before_ms or known.crashes > (CRASHES_THAT_PARK - 1 if alone else 0)
+                or self.now - known.first_sent_ms(self.now) > BLIND_RESEND_MS), f"{job_id} ({job.status}) is kept from all"
 
     async def crash(self) -> None:
         if self.attempts:
@@ -234,16 +268,16 @@ class History:
         if attempt.job.status is Status.PENDING:
             attempt.made = self.stripe.of(attempt.job.id)[0]
             return
-        fate = self.dice.random()
-        if fate < self.lost:
-            if fate < self.lost / 2:
+        match self.dice.choices(list(self.fates), list(self.fates.values()))[0]:
+            case Fate.THROTTLED:
+                attempt.throttled = attempt.unsent = True
+            case Fate.KEY_REFUSED:
+                attempt.key_refused = True
+            case Fate.LOST:
                 self.stripe.post(attempt.job, now_ms=self.now)
-        elif fate < self.lost + (1 - self.lost) * 0.3:
-            attempt.throttled = attempt.unsent = self.dice.random() < 0.5
-            attempt.key_refused = not attempt.throttled
-        else:
-            attempt.made = self.stripe.post(attempt.job, now_ms=self.now)
-            attempt.refused = attempt.made is None
+            case Fate.ANSWERED:
+                attempt.made = self.stripe.post(attempt.job, now_ms=self.now)
+                attempt.refused = attempt.made is None
 
     async def report(self, attempt: Attempt) -> None:
         job, known = attempt.job, self.known[attempt.job.id]
@@ -341,7 +375,7 @@ class History:
     async def drain(self) -> None:
         """The network is back, Stripe tells the truth, nobody dies: everything ends, but what only a list can tell."""
         stuck_before_ms = self.now - BLIND_RESEND_MS + 2 * HOUR_MS
-        self.lost, self.on_hold, self.connected = -1.0, False, dict.fromkeys(WORKERS, True)
+        self.fates, self.on_hold, self.connected = {Fate.ANSWERED: 1}, False, dict.fromkeys(WORKERS, True)
         await self.calls.call("DEL", f"{ROOT}hold")
         for _ in range(CRASHES_THAT_PARK + 6):
             await self.calls.pass_ms(LEASE_MS + 300_000)
@@ -354,7 +388,7 @@ class History:
         await self.audit()
         for job_id, known in self.known.items():
             job = await self.till.job(job_id)
-            waits = known.maybe_sent and min(at for _, at in known.maybe_sent) <= stuck_before_ms
+            waits = known.first_sent_ms(self.now) <= stuck_before_ms
             assert job.status.final or job.status is Status.PARKED or (waits and job.status is Status.UNKNOWN), (
                 f"{job_id} is left {job.status}")
         await self.ends_told_once()
