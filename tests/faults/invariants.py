@@ -84,6 +84,10 @@ def _stripe(seen: _Picture) -> Iterator[str]:
     for job_id, count in Counter(job_id for job_id, _ in keys).items():
         if count > 1:
             yield f"{job_id} was sent under {count} keys"
+    calls = Counter(request["job_id"] for request in seen.requests if request["method"] == "POST")
+    for job_id, job in seen.jobs.items():
+        if calls[job_id] > job.attempts:
+            yield f"{job_id} was sent {calls[job_id]} times in {job.attempts} attempts"
 
 
 def _books(seen: _Picture) -> Iterator[str]:
