@@ -43,6 +43,16 @@ async def none_is_a_mocks(desk: DeskProcesses) -> None:
         assert job.book is not Book.MOCK, f"{job_id} was mocked within reach of Stripe"
 
 
+async def rest(desk: DeskProcesses) -> None:
+    """Let nothing move any more, though jobs in doubt would be tried again."""
+    await desk.calls.call("SET", f"{ROOT}hold", "1")
+
+    async def at_rest() -> bool:
+        return (await desk.jobs.counts())[Status.RUNNING] == 0
+
+    await desk.until(at_rest, 20, "the end of every attempt")
+
+
 @pytest.mark.parametrize("seed", range(1))
 async def test_whatever_befalls_calls_the_promises_hold(busy_desk: DeskProcesses, seed: int) -> None:
     dice = random.Random(seed)
@@ -61,6 +71,7 @@ async def test_whatever_befalls_calls_the_promises_hold(busy_desk: DeskProcesses
     await befalls(busy_desk, CustomerRequest.model_validate({"email": "a@example.com"}), dice.choice(LOSES_THE_ANSWER))
 
     await none_is_a_mocks(busy_desk)
+    await rest(busy_desk)
 
 
 async def test_answers_lost_as_the_network_goes_are_no_reason_to_mock(busy_desk: DeskProcesses) -> None:
@@ -77,5 +88,5 @@ async def test_answers_lost_as_the_network_goes_are_no_reason_to_mock(busy_desk:
         return all(job.status.final or job.attempts > before[job.id] for job in jobs)
 
     await busy_desk.until(tried_again, 30, "an attempt of every job without a network")
-    await busy_desk.calls.call("SET", f"{ROOT}hold", "1")
     busy_desk.left |= dict.fromkeys(lost, Status.UNKNOWN)
+    await rest(busy_desk)
