@@ -35,12 +35,14 @@ async def befalls(desk: DeskProcesses, request: Request, *faults: str, left: Sta
     return job.id
 
 
-async def none_is_a_mocks(desk: DeskProcesses) -> None:
-    """The network never failed, so nobody was told a mock's answer."""
+async def nothing_is_invented(desk: DeskProcesses) -> None:
+    """Within reach of Stripe nobody is told a mock's answer, and of no decline that no bank made."""
     await desk.settled()
-    for job_id in desk.accepted:
+    for job_id, request in desk.accepted.items():
         job = await desk.job(job_id)
         assert job.book is not Book.MOCK, f"{job_id} was mocked within reach of Stripe"
+        declined = job.error is not None and job.error["code"] == "card_declined"
+        assert declined is (DECLINED in str(request)), f"{job_id} is told that its bank said no"
 
 
 async def rest(desk: DeskProcesses) -> None:
@@ -70,7 +72,7 @@ async def test_whatever_befalls_calls_the_promises_hold(busy_desk: DeskProcesses
     await befalls(busy_desk, PaymentIntentRequest.model_validate({"amount": amounts.pop()}), dice.choice(LOSES_THE_ANSWER))
     await befalls(busy_desk, CustomerRequest.model_validate({"email": "a@example.com"}), dice.choice(LOSES_THE_ANSWER))
 
-    await none_is_a_mocks(busy_desk)
+    await nothing_is_invented(busy_desk)
     await rest(busy_desk)
 
 

@@ -38,7 +38,7 @@ def main(given: Sequence[str]) -> int:
 
 
 def _show(plant: Plant, found: Verdict) -> None:
-    end = found.caught_by or f"NOT CAUGHT: {found.why}"
+    end = found.why.replace("\n", " ")[:200] if found.caught_by else f"NOT CAUGHT: {found.why}"
     print(f"{plant.name:45} {plant.by:9} {found.seconds:5.1f} s  {end}", flush=True)
     for also in found.failed[1:]:
         print(f"{'':65}{also}")
