@@ -80,7 +80,7 @@ async def test_after_a_step_back_what_was_due_is_handed_out_and_what_ran_keeps_i
         till: Till, clock: MovedClock) -> None:
     await till.accept(new("job_due"))
     running = await till.started(new("job_running"))
-    await till.calls.call("SET", f"{ROOT}fed", await till.now_ms())
+    await till.calls.call("HSET", f"{ROOT}fed", "at_ms", await till.now_ms())
     await clock.step(-HOUR_MS)
     assert await till.feed(grace_ms=1000) == ["job_due"]
     assert not await till.claim("job_running"), "a live lease is never taken over"
@@ -159,18 +159,51 @@ async def test_a_clock_that_runs_is_no_step(till: Till, clock: MovedClock) -> No
     assert 95 * HOUR_MS - SLACK_MS <= await left_ms(till, "job_a") <= 95 * HOUR_MS
 
 
-async def test_thousands_of_jobs_are_moved_in_one_step(till: Till, clock: MovedClock) -> None:
+async def planted(till: Till, count: int) -> int:
+    """So many jobs in doubt that wait, three of them due at each moment; answers the time they count from."""
     now = await till.now_ms()
-    count = 4_321
-    scores = [part for n in range(count) for part in (now + 100_000 + n, f"job_{n}")]
+    for n in range(count):
+        fields = {"status": "unknown", "updated_ms": now, "lease_until_ms": 0, "next_ms": now + 100_000 + n // 3,
+                  "first_sent_ms": now}
+        await till.calls.redis.hset(f"{ROOT}job:job_{n:05}", mapping=fields)  # type: ignore[misc]  # its types are of both clients
+    scores = [part for n in range(count) for part in (now + 100_000 + n // 3, f"job_{n:05}")]
     await till.calls.call("ZADD", f"{ROOT}due:bulk", *scores)
-    await till.calls.call("SET", f"{ROOT}fed", now)
+    await till.calls.call("HSET", f"{ROOT}fed", "at_ms", now)
+    return now
+
+
+async def test_thousands_of_jobs_are_moved_a_portion_at_a_time_and_each_once(till: Till, clock: MovedClock) -> None:
+    count = 4_321
+    now = await planted(till, count)
     await clock.step(-HOUR_MS)
     await till.feed()
-    moved = await till.calls.call("ZRANGE", f"{ROOT}due:bulk", 0, -1, "WITHSCORES")
+    assert await till.calls.call("HGET", f"{ROOT}fed", "bulk"), "one feed does not move them all"
+    rounds = 0
+    while await till.calls.call("HEXISTS", f"{ROOT}fed", "jump_ms"):
+        await till.feed()
+        rounds += 1
+    assert 1 < rounds <= count // 1000 + 1
+
     jump = int((await till.events("clock.stepped_back"))[0]["jump_ms"])
-    assert moved[::2] == [f"job_{n}" for n in range(count)]
-    assert [int(score) for score in moved[1::2]] == [now + 100_000 + n - jump for n in range(count)]
+    moved = await till.calls.call("ZRANGE", f"{ROOT}due:bulk", 0, -1, "WITHSCORES")
+    assert moved[::2] == [f"job_{n:05}" for n in range(count)]
+    assert [int(score) for score in moved[1::2]] == [now + 100_000 + n // 3 - jump for n in range(count)]
+    records = [await number(till, f"job_{n:05}", field) for n in range(0, count, 97) for field in (
+        "next_ms", "first_sent_ms")]
+    assert records == [ms - jump for n in range(0, count, 97) for ms in (now + 100_000 + n // 3, now)]
+
+
+async def test_a_step_while_another_is_moved_moves_each_job_by_both(till: Till, clock: MovedClock) -> None:
+    count = 3_000
+    now = await planted(till, count)
+    for _ in range(2):
+        await clock.step(-HOUR_MS)
+        await till.feed()
+    while await till.calls.call("HEXISTS", f"{ROOT}fed", "jump_ms"):
+        await till.feed()
+    jump = sum(int(told["jump_ms"]) for told in await till.events("clock.stepped_back"))
+    scores = (await till.calls.call("ZRANGE", f"{ROOT}due:bulk", 0, -1, "WITHSCORES"))[1::2]
+    assert [int(score) for score in scores] == [now + 100_000 + n // 3 - jump for n in range(count)]
 
 
 async def test_a_step_forward_ends_leases_early_and_the_fact_of_who_still_calls_is_kept(
@@ -197,7 +230,7 @@ async def test_blind_sends_end_in_time_however_often_the_clock_is_put_back(till:
     await till.release(await till.started())
     passed_ms = 0
     for _ in range(6):
-        await till.calls.call("SET", f"{ROOT}fed", await till.now_ms())
+        await till.calls.call("HSET", f"{ROOT}fed", "at_ms", await till.now_ms())
         await clock.step(-HOUR_MS)
         await till.feed()
         await clock.step(2 * HOUR_MS - SLACK_MS)
