@@ -19,7 +19,7 @@ from cli import processes
 from cli.servers import BROKER, STORE, EmbeddedServer
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
-from shared.errors import StoreUnavailable
+from shared.errors import StoreFull, StoreUnavailable
 from shared.ids import Ids
 from shared.jobs import Job, Lane, Status
 from shared.ledger import Ledger
@@ -207,6 +207,19 @@ class DeskProcesses:
         job = (await self.accept(request, delay_ms=delay_ms, settings=settings)).job
         self.hint(job)
         return job.id
+
+    async def submit_until_accepted(self, key: str) -> str:
+        """A client that sends the same request again until it is accepted."""
+        async def accepted() -> str | None:
+            try:
+                job = (await self.accept(key=key)).job
+            except (StoreUnavailable, StoreFull):
+                return None
+            self.hint(job)
+            return job.id
+
+        job_id: str = await self.until(accepted, 25, f"{key} accepted")
+        return job_id
 
     async def job(self, job_id: str) -> Job:
         """The job as it stands."""
