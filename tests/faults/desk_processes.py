@@ -38,6 +38,8 @@ HINTED_MS = 5_000
 """When a hinted job is due by itself, as the front door sets it."""
 STORE_DEADLINE_SECONDS = 2.0
 _OURS = ("STRIPE_", "PAYDESK_", "REDIS_", "BROKER_", "LOG_", "FLOWER_")
+START_SECONDS = 50.0
+"""How long a worker may take to come up on a machine that does other work."""
 _POLL_SECONDS = 0.02
 _END_SECONDS = 20.0
 
@@ -169,7 +171,7 @@ class DeskProcesses:
     async def start_workers(self, count: int = 1, **changes: str) -> list[WorkerProcess]:
         """Start workers and wait until each has its heartbeat in the store."""
         started = [self.launch(**changes) for _ in range(count)]
-        await self.until(lambda: self.beating(started), 30, "the workers' heartbeats")
+        await self.until(lambda: self.beating(started), START_SECONDS, "the workers' heartbeats")
         return started
 
     async def beating(self, workers: list[WorkerProcess]) -> bool:

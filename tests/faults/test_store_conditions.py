@@ -19,7 +19,7 @@ from standin.client import Standin
 from tests.faults import invariants
 from tests.faults.desk_processes import DeskProcesses, Servers
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 IN_FLIGHT = 8
 WAITING = 8
