@@ -67,7 +67,7 @@ def store(desk: DeskProcesses) -> redis.Redis:
 
 def process_id(desk: DeskProcesses) -> int:
     with store(desk) as client:
-        return int(client.info("server")["process_id"])  # type: ignore[index]  # its types are of both clients
+        return int(client.info("server")["process_id"])
 
 
 async def refuses(desk: DeskProcesses, failure: type[Exception]) -> None:
@@ -93,7 +93,7 @@ async def test_out_of_memory_nothing_more_is_accepted_and_what_was_is_finished(d
         await refuses(desk, StoreFull)
         await desk.settled(within_seconds=60)
         assert len(desk.charges_made()) == IN_FLIGHT + WAITING
-        assert client.info("memory")["maxmemory"] == 2**20  # type: ignore[index]  # its types are of both clients
+        assert client.info("memory")["maxmemory"] == 2**20
         await everything_ends(desk, lambda: client.config_set("maxmemory", "1gb"))
 
 
