@@ -50,7 +50,7 @@ class Model:
     booked: set[str] = field(default_factory=set)
 
     def claim(self, *, live: bool, alone: bool) -> bool:
-        if self.status in FINAL or self.status in (Status.PARKED, Status.RUNNING) or self.lease_is_live:
+        if self.status in FINAL or self.status in (Status.PARKED, Status.RUNNING) or self.leased:
             return False
         if self.crashes >= CRASHES_THAT_PARK:
             self.status = Status.PARKED
