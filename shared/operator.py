@@ -89,11 +89,11 @@ class Operator:
                 wanted = "an unknown or a parked" if verb is Verb.ASK_AGAIN else "a parked"
                 raise StateConflict(f"The job is {status} ({_SAID[status]}); only {wanted} one can be helped so.")
             case "too_old":
-                raise TooOldToResend("The job is unknown and was first sent over 12 hours ago: Stripe may have forgotten "
-                                     "its key, and asking again might charge twice. It waits for reconciliation.")
+                raise TooOldToResend("The job was first sent over 12 hours ago: Stripe may have forgotten its key, and "
+                                     "asking again might charge twice. It waits for reconciliation.")
             case "in_doubt":
-                raise StateConflict("The job is parked and in doubt: Stripe may have it. Look at Stripe first, for the "
-                                    f"metadata paydesk_job_id = {job_id}; if nothing is there, confirm that you looked.")
+                raise StateConflict("The job is parked and in doubt: Stripe may have it. Look at Stripe first, for "
+                                    f"metadata paydesk_job_id = {job_id}; if nothing is there, confirm that.")
         return Status(status)
 
     async def _until_answered(self, *args: str | float) -> tuple[str, str]:
