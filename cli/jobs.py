@@ -23,11 +23,12 @@ def create_jobs_app() -> typer.Typer:
     return app
 
 
-def _jobs(context: typer.Context, *, status: Annotated[Status | None, typer.Option(help="Only jobs that stand so.")] = None,
-         kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
-         limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
-         starting_after: Annotated[str | None, typer.Option(metavar="JOB_ID", help="Go on behind this job.")] = None,
-         url: UrlOption = None, api_key: KeyOption = None, as_json: JsonOption = False) -> None:
+def _jobs(context: typer.Context, *,
+          status: Annotated[Status | None, typer.Option(help="Only jobs that stand so.")] = None,
+          kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
+          limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
+          starting_after: Annotated[str | None, typer.Option(metavar="JOB_ID", help="Go on behind this job.")] = None,
+          url: UrlOption = None, api_key: KeyOption = None, as_json: JsonOption = False) -> None:
     """List jobs, newest first."""
     if context.invoked_subcommand is not None:
         return

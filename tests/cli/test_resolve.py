@@ -1,4 +1,4 @@
-"""`paydesk jobs resolve` works at the store, while no web is there, and says in one sentence what it did or would not."""
+"""`paydesk jobs resolve` works at the store, without a web, and says in one sentence what it did or would not do."""
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ from tests.shared.till import Till, new
 
 pytestmark = pytest.mark.anyio
 
+QUEUED = "The job is queued (waiting for its first attempt)"
 WHY = ("--why", "Nothing at Stripe.")
 
 
@@ -66,15 +67,13 @@ async def test_a_parked_job_is_handed_back_by_the_systems_user(valkey: EmbeddedS
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (("job_none", "--as", "failed", *WHY), "paydesk: There is no job with this id.\n"),
-    (("job_a", "--as", "failed", *WHY), "paydesk: The job is queued (waiting for its first attempt); only a parked one "
-                                        "can be helped so.\n"),
-    (("job_a", "--as", "ask-again", *WHY), "paydesk: The job is queued (waiting for its first attempt); only an "
-                                           "unknown or a parked one can be helped so.\n")])
+    (("job_none", "--as", "failed"), "There is no job with this id."),
+    (("job_a", "--as", "failed"), f"{QUEUED}; only a parked one can be helped so."),
+    (("job_a", "--as", "ask-again"), f"{QUEUED}; only an unknown or a parked one can be helped so.")])
 async def test_what_cannot_be_done_is_one_sentence(valkey: EmbeddedServer, till: Till, folder: Path,
                                                    arguments: tuple[str, ...], sentence: str) -> None:
     await till.accept(new())
-    assert await resolve(valkey, folder, *arguments, "--who", "ann") == Done(1, "", sentence)
+    assert await resolve(valkey, folder, *arguments, *WHY, "--who", "ann") == Done(1, "", f"paydesk: {sentence}\n")
     assert await audit(till) == []
 
 
