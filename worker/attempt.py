@@ -117,7 +117,7 @@ async def _unanswered(desk: Desk, job: Job, *, answered: bool = False) -> str:
 
 
 async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackReason | None) -> str:
-    failpoint("send.before")
+    failpoint("send.before", job.id)
     outcome = await processor.send(job)
     failpoint("send.after")
     match outcome:
