@@ -34,7 +34,7 @@ async def under_a_supervisor(desk: DeskProcesses, poison: str) -> Job:
         done = counts[Status.SUCCEEDED] == NEIGHBOURS
         return await desk.job(poison) if done and counts[Status.PARKED] else None
 
-    parked: Job = await desk.until(all_rest, 90, "one parked job and 100 that succeeded")
+    parked: Job = await desk.until(all_rest, 150, "one parked job and 100 that succeeded")
     assert deaths == CRASHES_THAT_PARK
     return parked
 
@@ -45,14 +45,14 @@ async def resolved(desk: DeskProcesses, folder: Path, job_id: str, *arguments: s
                                    *arguments, REDIS_URL=desk.servers.store.url)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_of_100_jobs_beside_a_poison_job_one_is_parked_and_a_human_leads_it_out(desk: DeskProcesses,
                                                                                       tmp_path: Path) -> None:
     jobs = [(await desk.accept(delay_ms=SOON_DUE_MS)).job for _ in range(NEIGHBOURS + 1)]
     poison = jobs[NEIGHBOURS // 2].id
     for job in jobs:
         desk.hint(job)
-    for _ in range(2):
+    for _ in range(3):
         desk.launch(PAYDESK_FAILPOINTS=f"send.before:{poison}=exit", PAYDESK_LEASE_SECONDS=LEASE_SECONDS)
 
     parked = await under_a_supervisor(desk, poison)
