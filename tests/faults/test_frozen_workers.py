@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.jobs import Book, Job, Lane, Status
-from tests.faults.desk_processes import DeskProcesses, WorkerProcess
+from tests.faults.desk_processes import DeskProcesses, WorkerProcess, charge
 
 pytestmark = pytest.mark.anyio
 
@@ -77,11 +77,14 @@ async def test_a_late_guess_changes_nothing_of_what_another_worker_recorded(desk
     assert (await desk.ledger.totals())[Book.MOCK].processed_cents == 0
 
 
-@pytest.mark.parametrize("guess", ["mock", "failed"])
+@pytest.mark.parametrize("guess", ["mock", "key refused", "card refused"])
 async def test_a_late_guess_does_not_end_a_job_that_waits_in_doubt(desk: DeskProcesses, guess: str) -> None:
-    GUESSES[guess].begin(desk)
-    job_id = await desk.submit()
-    frozen = await freeze(desk, GUESSES[guess].failpoint)
+    if guess == "mock":
+        desk.standin.refuse()
+    elif guess == "key refused":
+        desk.standin.fault("status:401")
+    job_id = await desk.submit(charge("50.00", "pm_nobodys") if guess == "card refused" else None)
+    frozen = await freeze(desk, "record.before")
     await lease_ended(desk, job_id)
     desk.standin.refuse()  # nobody else may end it meanwhile
     desk.left[job_id] = Status.UNKNOWN
