@@ -83,7 +83,7 @@ async def test_a_late_guess_does_not_end_a_job_that_waits_in_doubt(desk: DeskPro
         desk.standin.refuse()
     elif guess == "key refused":
         desk.standin.fault("status:401")
-    job_id = await desk.submit(charge("50.00", "pm_nobodys") if guess == "card refused" else None)
+    job_id = await desk.submit(charge("50.00", "pm_missing") if guess == "card refused" else None)
     frozen = await freeze(desk, "record.before")
     await lease_ended(desk, job_id)
     desk.standin.refuse()  # nobody else may end it meanwhile
