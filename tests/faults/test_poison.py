@@ -1,4 +1,4 @@
-"""A job that kills every worker that takes it: parked after a few of them, its neighbours untouched, led out by hand."""
+"""A job that kills every worker that takes it: parked after a few, its neighbours untouched, led out by hand."""
 
 import asyncio
 from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import StoreUnavailable
 from shared.jobs import Book, Job, Kind, Mode, Status, job_error
-from shared.operator import Operator, Signed
+from shared.operator import Signed
 from shared.settings import Fallback
 from shared.store import Answer, JobStore, Recorded
 from tests.shared.till import Till, new, payment, refused, succeeded, waiting
@@ -212,10 +212,11 @@ async def test_a_late_success_of_a_job_that_was_given_up_is_booked_and_noted(til
     late = await till.crash()
     now = await till.claimed()
     if end == "never_reached":
-        await till.record(dataclasses.replace(refused(now), error=job_error("never_reached_stripe", "Nothing arrived.")))
+        error = job_error("never_reached_stripe", "Nothing arrived.")
+        await till.record(dataclasses.replace(refused(now), error=error))
     else:
         await till.release(now, park=True)
-        await Operator(till.calls).resolve_as_failed("job_a", Signed("ann", "looked"), confirmed_at_stripe=True)
+        await till.operator.resolve_as_failed("job_a", Signed("ann", "looked"), confirmed_at_stripe=True)
     given_up = await till.job()
     assert given_up.status is Status.FAILED
     line = await attempt(make_desk(till, Scripted(OUTCOMES["settled"])), late, has_slot=True)
