@@ -5,8 +5,8 @@ import hashlib
 from redis.asyncio import Redis
 
 from shared.redis_calls import RedisCalls
+from tests.shared.moved_clock import READS_TIME
 
-_READS_TIME = "local clock = redis.call('TIME')"
 _READS_KEY = "local clock = {redis.call('HGET', 'clock', 'seconds'), redis.call('HGET', 'clock', 'micros')}"
 _BEGINS_MS = 1_800_000_000_000
 
@@ -16,7 +16,7 @@ class ClockedCalls(RedisCalls):
 
     def __init__(self, redis: "Redis", *, deadline_seconds: float) -> None:
         super().__init__(redis, deadline_seconds=deadline_seconds)
-        self._scripts = {name: text.replace(_READS_TIME, _READS_KEY) for name, text in self._scripts.items()}
+        self._scripts = {name: text.replace(READS_TIME, _READS_KEY) for name, text in self._scripts.items()}
         self._shas = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
                       for name, text in self._scripts.items()}
         self.now_ms = _BEGINS_MS
