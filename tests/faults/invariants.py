@@ -1,7 +1,7 @@
 """What must hold when a test ends, whatever it broke, read from the store and the stand-in."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from shared.ledger import EntryKind, Totals
 from shared.redis_calls import ROOT
 from tests.faults.desk_processes import DeskProcesses
 
+_SECRET = "_secret_"
 _WAITING = frozenset({Status.RETRYING, Status.UNKNOWN, Status.PENDING})
 
 
@@ -34,9 +35,10 @@ async def check(desk: DeskProcesses) -> None:
     """Wait for every job's end, then fail with each invariant that does not hold."""
     await desk.settled()
     differences = [f"the ledger: {difference}" for difference in await desk.ledger.differences()]
+    secrets = [f"{key} holds a client_secret" async for key in _open_secrets(desk)]
     picture = await _look(desk)
     lost = [f"{job_id} was accepted and is lost" for job_id in desk.accepted if job_id not in picture.jobs]
-    broken = [*lost, *differences, *_jobs(picture), *_stripe(picture), *_books(picture), *_indexes(picture)]
+    broken = [*lost, *differences, *secrets, *_jobs(picture), *_stripe(picture), *_books(picture), *_indexes(picture)]
     assert not broken, "\n".join([*broken, desk.told()])
 
 
@@ -58,6 +60,17 @@ async def _look(desk: DeskProcesses) -> _Picture:
         due={job_id for lane in Lane for job_id in await call("ZRANGE", f"{ROOT}due:{lane}", 0, -1)},
         booked=booked, totals=await desk.ledger.totals(), effects=desk.standin.effects(),
         requests=desk.standin.requests())
+
+
+async def _open_secrets(desk: DeskProcesses) -> AsyncIterator[str]:
+    """I7: a client_secret is nowhere but in its own key, which ends by itself."""
+    call = desk.calls.call
+    for job_id in await call("ZRANGE", f"{ROOT}jobs", 0, -1):
+        if _SECRET in str(await call("HGETALL", f"{ROOT}job:{job_id}")):
+            yield job_id
+    for stream in ("events", "revenue", "ledger"):
+        if _SECRET in str(await call("XRANGE", f"{ROOT}{stream}", "-", "+")):
+            yield stream
 
 
 def _jobs(seen: _Picture) -> Iterator[str]:

@@ -32,16 +32,21 @@ def main(given: Sequence[str]) -> int:
         for plant, found in zip(chosen, pool.map(verdict, chosen), strict=True):
             missed += found.caught_by is None
             _show(plant, found)
-    print(f"{len(chosen)} planted, {len(chosen) - missed} caught, "
+    _tell(f"{len(chosen)} planted, {len(chosen) - missed} caught, "
           f"{sum(plant.by == 'invariant' for plant in chosen)} of them by an invariant")
     return 1 if missed or not chosen else 0
 
 
 def _show(plant: Plant, found: Verdict) -> None:
     end = found.why.replace("\n", " ")[:200] if found.caught_by else f"NOT CAUGHT: {found.why}"
-    print(f"{plant.name:45} {plant.by:9} {found.seconds:5.1f} s  {end}", flush=True)
+    _tell(f"{plant.name:45} {plant.by:9} {found.seconds:5.1f} s  {end}")
     for also in found.failed[1:]:
-        print(f"{'':65}{also}")
+        _tell(f"{'':65}{also}")
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -86,6 +86,6 @@ def _files() -> list[str]:
         listed = subprocess.run(("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"), cwd=ROOT,
                                 capture_output=True, text=True, check=True).stdout.split("\0")
         return [name for name in listed if name and (ROOT / name).is_file()]
-    found = [ROOT / name for name in _WITHOUT_GIT]
-    return [file.relative_to(ROOT).as_posix() for top in found if top.exists()
-            for file in (top.rglob("*") if top.is_dir() else [top]) if file.is_file() and "__pycache__" not in file.parts]
+    tops = [ROOT / name for name in _WITHOUT_GIT]
+    files = [file for top in tops for file in (top.rglob("*") if top.is_dir() else [top]) if file.is_file()]
+    return [file.relative_to(ROOT).as_posix() for file in files if "__pycache__" not in file.parts]

@@ -69,8 +69,9 @@ def told(job: Job, made: Made, *, look_ms: int) -> Answer:
     status = statuses.get(made.status, Status.FAILED)
     payment = Payment(id=made.id, status=made.status, amount_cents=made.cents, job_id=made.job, livemode=False,
                       received_cents=made.cents if made.paid else 0, currency="usd")
-    learned = {"id": made.id, "status": made.status, "amount_cents": str(made.cents), "currency": "usd", "job": made.job,
-               "received_cents": str(payment.received_cents), "book": Book.TEST, "account": job.account}
+    learned = {"id": made.id, "status": made.status, "amount_cents": str(made.cents), "book": Book.TEST,
+               "received_cents": str(payment.received_cents), "currency": "usd", "account": job.account,
+               "job": made.job}
     failed = status is Status.FAILED
     return Answer(
         job=job, basis=Basis.FACT, status=status, book=Book.TEST, stripe_id=made.id, look_ms=look_ms, payment=learned,

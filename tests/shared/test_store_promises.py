@@ -1,4 +1,4 @@
-"""Any history of honest workers with a Stripe that forgets, a network that fails, and days that pass: the promises hold.
+"""Any history of honest workers, a Stripe that forgets, a network that fails, and days that pass: the promises hold.
 
 Where test_store_model.py holds each step against a model of the store, here nothing is known of how the store works:
 only what a client, a bookkeeper and Stripe would complain of. A failing history is named by its number, and played
@@ -213,7 +213,7 @@ class History:
             await self.check_left(job_id, alone=alone)
         for job in jobs:
             known = self.known[job.id]
-            if self.is_held(known) and known.holder is not None and (known.holder.token, known.top_fence) == (word, job.fence):
+            if self.is_held(known) and known.holder and (known.holder.token, known.top_fence) == (word, job.fence):
                 continue
             self.check_claim(known, job, alone=alone)
             attempt = Attempt(job, word, worker, self.now + LEASE_MS)
@@ -241,7 +241,7 @@ class History:
         known, job = self.known[job_id], await self.till.job(job_id)
         assert (job.status.final or job.status is Status.PARKED or self.on_hold or known.holder is not None
                 or self.now < known.not_before_ms or known.crashes > (CRASHES_THAT_PARK - 1 if alone else 0)
-                or self.now - known.first_sent_ms(self.now) > BLIND_RESEND_MS), f"{job_id} ({job.status}) is kept from all"
+                or self.now - known.first_sent_ms(self.now) > BLIND_RESEND_MS), f"{job_id} {job.status} is kept back"
 
     async def crash(self) -> None:
         if self.attempts:
@@ -325,7 +325,8 @@ class History:
         answered = attempt.throttled or attempt.key_refused
         held = known.holder is attempt and self.is_held(known)
         park = self.dice.random() < 0.02
-        said = await self.till.release(attempt.job, unsent=attempt.unsent, answered=answered, delay_ms=wait_ms, park=park)
+        said = await self.till.release(attempt.job, unsent=attempt.unsent, answered=answered, delay_ms=wait_ms,
+                                       park=park)
         if answered:
             self.answered_ms = self.now
         assert (said is not None) is held, "only who has a job gives it back"
