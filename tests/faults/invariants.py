@@ -63,7 +63,7 @@ async def _look(desk: DeskProcesses) -> _Picture:
 
 
 async def _open_secrets(desk: DeskProcesses) -> AsyncIterator[str]:
-    """I7: a client_secret is nowhere but in its own key, which ends by itself."""
+    """A client_secret is nowhere but in its own key, which ends by itself."""
     call = desk.calls.call
     for job_id in await call("ZRANGE", f"{ROOT}jobs", 0, -1):
         if _SECRET in str(await call("HGETALL", f"{ROOT}job:{job_id}")):

@@ -102,6 +102,8 @@ class History:
         self.fates = dict(zip(Fate, self.dice.choices((0, 1, 2, 8), k=len(Fate)), strict=True)) | {Fate.ANSWERED: 2}
         self.passes_ms = self.dice.choices(PASSES_MS, k=4)
         self.known: dict[str, Known] = {}
+        self.over: dict[str, str] = {}
+        """Payments after whose status no other comes."""
         self.attempts: list[Attempt] = []
         self.connected = dict.fromkeys(WORKERS, True)
         self.beaten_ms, self.failed_ms = dict.fromkeys(WORKERS, 0), dict.fromkeys(WORKERS, 0)
@@ -266,7 +268,7 @@ class History:
             attempt.unsent = True
             return
         if attempt.job.status is Status.PENDING:
-            attempt.made = self.stripe.of(attempt.job.id)[0]
+            attempt.made = dataclasses.replace(self.stripe.of(attempt.job.id)[0])  # as it stands now, told later
             return
         match self.dice.choices(list(self.fates), list(self.fates.values()))[0]:
             case Fate.THROTTLED:
@@ -276,8 +278,8 @@ class History:
             case Fate.LOST:
                 self.stripe.post(attempt.job, now_ms=self.now)
             case Fate.ANSWERED:
-                attempt.made = self.stripe.post(attempt.job, now_ms=self.now)
-                attempt.refused = attempt.made is None
+                made = self.stripe.post(attempt.job, now_ms=self.now)
+                attempt.made, attempt.refused = made and dataclasses.replace(made), made is None
 
     async def report(self, attempt: Attempt) -> None:
         job, known = attempt.job, self.known[attempt.job.id]
@@ -356,6 +358,10 @@ class History:
         assert await self.till.index_of(list(self.known)) == {job.id: [job.status] for job in jobs}
         due = set(await self.calls.call("ZRANGE", f"{ROOT}due:{Lane.INTERACTIVE}", 0, -1))
         assert not due & {job.id for job in jobs if job.status.final}, "what has ended is due"
+        for payment_id in self.stripe.made:
+            status = await self.calls.call("HGET", f"{ROOT}payment:{payment_id}", "status")
+            before = self.over.setdefault(payment_id, status) if status in ("succeeded", "canceled") else None
+            assert self.over.get(payment_id) in (None, status), f"{payment_id} was {before} and is now {status}"
         self.balance(jobs, [entry async for entry in self.entries()], await self.till.ledger.totals())
 
     async def entries(self) -> AsyncIterator[dict[str, str]]:
