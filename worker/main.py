@@ -31,6 +31,8 @@ from worker.mock_processor import MockProcessor
 from worker.pacing import Pacing
 from worker.processor import Processor
 from worker.reachability import Reachability, tcp_connect
+from worker.reconcile import Reconcile
+from worker.reconcile_rounds import ReconcileRounds
 from worker.stripe_processor import StripeProcessor
 from worker.tasks import register_tasks
 
@@ -122,7 +124,10 @@ class Worker:
                               hinter=self._hinter, reachability=desk.reachability, threads=settings.worker_threads,
                               calls_per_second=settings.hinted_per_second)
         follower = LogFollower(Events(self._calls), settings.log_dir or settings.data_dir)
-        self._ticking = [asyncio.create_task(self._feeder.run()), asyncio.create_task(follower.run())]
+        parts = [self._feeder.run(), follower.run()]
+        if isinstance(desk.stripe, StripeProcessor):
+            parts.append(ReconcileRounds(desk, Reconcile(desk, desk.stripe, self._calls), self._instance).run())
+        self._ticking = [asyncio.create_task(part) for part in parts]
 
     async def _close(self) -> None:
         for task in self._ticking:

@@ -30,6 +30,8 @@ MARGIN_MS = 60_000
 SKEW_MS = 5 * 60_000
 """By how much Stripe's clock and the store's may differ where a list must have everything."""
 DAY_MS = 24 * 3600 * 1000
+ASKED_AGAIN_MS = 3_600_000
+"""Until when what was asked for in the same words is the same: "24h" is another window a day later."""
 MOST_UNKNOWN = 1000
 """Jobs in doubt that one round takes up."""
 _KEEP_SECONDS = 8.0
@@ -82,7 +84,8 @@ class Reconcile:
         """
         seen = await self.state.look()
         before = seen.runs.get(run)
-        if before is not None and not before.complete and (before.asked, before.fix) == (asked, fix):
+        fresh = before is not None and (run is not Run.ASKED or seen.now_ms - before.at_ms < ASKED_AGAIN_MS)
+        if before is not None and fresh and not before.complete and (before.asked, before.fix) == (asked, fix):
             progress = replace(before, stopped_by="")
         else:
             until_ms = seen.now_ms - self._margin_ms if until_ms is None else until_ms
