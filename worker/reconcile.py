@@ -91,7 +91,9 @@ class Reconcile:
             until_ms = seen.now_ms - self._margin_ms if until_ms is None else until_ms
             progress = Progress(since_ms=min(since_ms, until_ms), until_ms=until_ms, begun_ms=seen.now_ms, fix=fix,
                                 asked=asked, at_ms=seen.now_ms)
+            failpoint("reconcile.begin.before")
             await self.state.begin(run, progress)
+            failpoint("reconcile.begin.after")
         self._comparison.forget()
         return await self._go_on(run, progress, tell or (lambda _: None))
 
@@ -167,9 +169,14 @@ class Reconcile:
                 for job_id in await self._listed_since(noun, since_ms, set(waiting)):
                     del waiting[job_id]
                 for job in waiting.values():
-                    ended += await self._desk.store.record(_never_reached(job), deadline_seconds=RECORD_SECONDS) \
-                        is Recorded.RECORDED
+                    ended += await self._give_up(job)
         return ended
+
+    async def _give_up(self, job: Job) -> bool:
+        failpoint("reconcile.give_up.before")
+        verdict = await self._desk.store.record(_never_reached(job), deadline_seconds=RECORD_SECONDS)
+        failpoint("reconcile.give_up.after")
+        return verdict is Recorded.RECORDED
 
     async def _too_old(self) -> list[Job]:
         job_ids = await self._desk.store.in_status(Status.UNKNOWN, most=MOST_UNKNOWN)
@@ -202,7 +209,7 @@ async def rebuild(desk: Desk, lists: Lists, calls: RedisCalls, *, tell: Tell | N
     Goes on where it was stopped; `complete` says whether everything was listed. Raises LeaseLost when another process
     compares, and StoreUnavailable.
     """
-    reconcile = Reconcile(desk, lists, calls)
+    reconcile = Reconcile(desk, lists, calls, margin_ms=-SKEW_MS)  # nothing is under way on a desk that is lost
     async with reconcile.holding() as held:
         if not held:
             raise LeaseLost
