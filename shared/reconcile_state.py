@@ -97,8 +97,10 @@ class Progress:
     """Left out, because a worker has them right now."""
     found: Mapping[str, int] = field(default_factory=dict)
     fixed: Mapping[str, int] = field(default_factory=dict)
+    newest_ms: int = 0
+    """When the newest listed object was created. Stripe's clock says it, so a wrong clock here leaves out nothing."""
     listed_to_ms: int = 0
-    """Up to when everything that was listed is compared; set when the comparison is complete."""
+    """Up to when everything listed is compared; 0 until the comparison is complete, or if there was nothing."""
     held_back_ms: int = 0
     """When the oldest object that was left out was created."""
     at_ms: int = 0

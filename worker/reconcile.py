@@ -27,8 +27,8 @@ log = structlog.get_logger(__name__)
 
 MARGIN_MS = 60_000
 """Objects younger than this are left for the next time: their jobs may be about to be recorded."""
-SKEW_MS = 5 * 60_000
-"""By how much Stripe's clock and the store's may differ where a list must have everything."""
+SKEW_MS = 2 * 3600 * 1000
+"""By how much Stripe's clock and the store's may differ where a list must have everything: more than a summer time."""
 DAY_MS = 24 * 3600 * 1000
 ASKED_AGAIN_MS = 3_600_000
 """Until when what was asked for in the same words is the same: "24h" is another window a day later."""
@@ -120,6 +120,7 @@ class Reconcile:
         page = await self._comparison.page(found.objects, fix=progress.fix)
         page.findings += [Finding(Discrepancy.MALFORMED, None, None, here="unknown", there=f"no {noun}")
                           for _ in range(found.unreadable)]
+        progress = replace(progress, newest_ms=max([progress.newest_ms, *(one.created_ms for one in found.objects)]))
         if found.last is not None:
             return page, replace(progress, after=found.last)
         return page, replace(progress, after="", phase=_NEXT[progress.phase])
@@ -141,9 +142,9 @@ class Reconcile:
         failpoint("reconcile.jobs.after")
         if next_ms is not None:
             return page, replace(progress, after=str(next_ms))
-        complete_to = progress.until_ms if not progress.held_back_ms else min(progress.until_ms,
-                                                                              progress.held_back_ms - 1000)
-        return page, replace(progress, after="", phase=Phase.DONE, complete=True, listed_to_ms=complete_to)
+        listed_to_ms = min(progress.newest_ms, progress.held_back_ms - 1000 if progress.held_back_ms
+                           else progress.newest_ms)
+        return page, replace(progress, after="", phase=Phase.DONE, complete=True, listed_to_ms=listed_to_ms)
 
     async def _lost(self, job: Job, *, fix: bool) -> list[Finding]:
         """What becomes of a job whose object was in no list: Stripe is asked for it, and then the job again."""

@@ -82,11 +82,11 @@ class ReconcileRounds:
     async def _round(self) -> Progress:
         seen = await self._reconcile.state.look()
         last = seen.runs.get(Run.WORKERS)
-        if last is None or last.listed_to_ms == 0:
-            since_ms = min(seen.now_ms - DAY_MS, await self._first_sent_ms() or seen.now_ms)
-        else:
-            since_ms = last.listed_to_ms
-        progress = await self._reconcile.run(Run.WORKERS, since_ms=since_ms - OVERLAP_MS, fix=True)
+        if last is None:
+            since_ms = min(seen.now_ms - DAY_MS, await self._first_sent_ms() or seen.now_ms) - OVERLAP_MS
+        else:  # from the newest object that was there; an empty window grows, at no cost
+            since_ms = last.listed_to_ms - OVERLAP_MS if last.listed_to_ms else last.since_ms
+        progress = await self._reconcile.run(Run.WORKERS, since_ms=since_ms, fix=True)
         try:
             given_up = await self._reconcile.give_up() if progress.complete else 0
         except Stopped as stopped:
