@@ -26,10 +26,10 @@ from api.waiting import Waiters
 from shared import failpoints
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
+from shared.epoch import STAMP_FILE, Epoch
 from shared.errors import PaydeskError, SettingsRefused, WrongSecret
 from shared.events import Events
 from shared.ids import Ids
-from shared.instance import Instance
 from shared.ledger import Ledger
 from shared.logs import configure_logging
 from shared.payments import Payments
@@ -125,9 +125,10 @@ async def _open(settings: Settings, ids: Ids, stack: AsyncExitStack) -> Desk:
     circuit = Circuit(calls)
     hints = Hints(settings, hinter, Backlog(broker), circuit)
     waiters = Waiters(settings.redis_url.get_secret_value())
-    for task in (asyncio.create_task(hints.watch()), asyncio.create_task(waiters.listen())):
+    epoch = Epoch(calls, ids, settings.data_dir / STAMP_FILE)
+    for task in map(asyncio.create_task, (hints.watch(), waiters.listen(), epoch.watch())):
         stack.push_async_callback(_end, task)
-    return Desk(settings=settings, ids=ids, calls=calls, broker=broker, instance=Instance(calls, ids),
+    return Desk(settings=settings, ids=ids, calls=calls, broker=broker, epoch=epoch,
                 store=JobStore(calls), payments=Payments(calls), ledger=Ledger(calls), circuit=circuit, hints=hints,
                 waiters=waiters)
 

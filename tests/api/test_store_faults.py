@@ -26,6 +26,7 @@ class Wire:
         self.silent = False
         self.cuts = 0
         self._writers: list[asyncio.StreamWriter] = []
+        self._ended: list[asyncio.Event] = []
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[int]:
@@ -35,9 +36,19 @@ class Wire:
         server.close()
         for writer in self._writers:
             writer.close()
+        for ended in self._ended:  # one that came as it closed must not outlive the loop
+            await ended.wait()
         await server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended = asyncio.Event()
+        self._ended.append(ended)
+        try:
+            await self._join(reader, writer)
+        finally:
+            ended.set()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, server = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers += [writer, server]
         doomed = asyncio.Event()
@@ -111,8 +122,8 @@ async def test_a_store_that_is_down(settings: Settings, store: EmbeddedServer) -
         await _refused_in_time(front)
         assert (await front.client.get("/livez")).status_code == 200
         response = await front.client.get("/readyz", params={"verbose": ""})
-        assert response.json()["checks"] == {"store": "unavailable", "durability": "unknown", "broker": "ok",
-                                             "workers": 0, "stripe": "no key", "mode": "none"}
+        assert response.json()["checks"] == {"store": "unavailable", "durability": "unknown", "eviction": "unknown",
+                                             "broker": "ok", "workers": 0, "stripe": "no key", "mode": "none"}
 
 
 async def test_a_store_that_comes_later(settings: Settings, store: EmbeddedServer) -> None:
