@@ -99,6 +99,9 @@ def _lifespan(settings: Settings, refuse: Callable[[PaydeskError], None], call_l
                 refuse(wrong)
             except PaydeskError:
                 pass  # it is away or full; asked again with every request
+            # Only now: a store that is nobody's yet has no epoch, and would seem to be lost.
+            for task in map(asyncio.create_task, (desk.hints.watch(), desk.waiters.listen(), desk.epoch.watch())):
+                stack.push_async_callback(_end, task)
             events = Events(desk.calls)
 
             async def write(calls: list[Call]) -> None:
@@ -123,11 +126,9 @@ async def _open(settings: Settings, ids: Ids, stack: AsyncExitStack) -> Desk:
     hinter.start()
     stack.push_async_callback(asyncio.to_thread, hinter.stop)
     circuit = Circuit(calls)
+    epoch = Epoch(calls, ids, settings.data_dir / STAMP_FILE)
     hints = Hints(settings, hinter, Backlog(broker), circuit)
     waiters = Waiters(settings.redis_url.get_secret_value())
-    epoch = Epoch(calls, ids, settings.data_dir / STAMP_FILE)
-    for task in map(asyncio.create_task, (hints.watch(), waiters.listen(), epoch.watch())):
-        stack.push_async_callback(_end, task)
     return Desk(settings=settings, ids=ids, calls=calls, broker=broker, epoch=epoch,
                 store=JobStore(calls), payments=Payments(calls), ledger=Ledger(calls), circuit=circuit, hints=hints,
                 waiters=waiters)

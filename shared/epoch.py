@@ -47,12 +47,14 @@ class Stamp:
         """The stamp in a file; None when there is none. Raises StoreLost when what is there is no stamp."""
         try:
             found = json.loads(file.read_text())
-            stamp = cls(str(found["epoch"]), Position.read(found["last_event"]).number, int(found["losses"]))
+            stamp = cls(str(found["epoch"]), str(found["last_event"]), int(found["losses"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError):
+            stamp = None
+        if stamp is None or Position.read(stamp.last_event) is None:
             raise StoreLost(f"The stamp of the store, {file}, cannot be read, so nobody can say whether the store is "
-                            "whole.") from None
+                            "whole.")
         return stamp
 
     def write(self, file: Path) -> None:
