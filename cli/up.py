@@ -182,8 +182,8 @@ async def _run(plan: Plan) -> int:
             raise supervisor.failure.result()
         if asked.done():
             return EXIT_INTERRUPTED if asked.result() is signal.SIGINT else 0
-        _say(_ready_text(plan) if starting.result() is Store.WHOLE else f"{_base(plan)} answers 503: the store of this "
-             f"desk lost what was in it, so nothing is accepted or worked. {MENDS}")
+        _say(_ready_text(plan) if starting.result() is Store.WHOLE else
+             f"Paydesk is up and takes nothing: its store lost what was in it. {MENDS}")
         await asked
         return 0
     finally:
