@@ -267,7 +267,7 @@ def _ready_text(plan: Plan) -> str:
         f"  Flower   http://{LOOPBACK}:{plan.flower_port}/  user {plan.settings.flower_user}, {_password_text(plan)}",
         f"  Data     {plan.data_dir}",
         "  Try it   " + FIRST_CHARGE.format(base=base),
-        "  Stop     Ctrl-C" if is_loopback(_reached_as(plan.settings.host)) else "  Stop     Ctrl-C (open to whoever can connect)"))
+        f"  Stop     Ctrl-C{'' if is_loopback(_reached_as(plan.settings.host)) else ' (open to whoever can connect)'}"))
 
 
 FIRST_CHARGE = ("curl {base}/api/stripe/process-charge -H 'Content-Type: application/json' -H 'Prefer: wait=10' "

@@ -19,7 +19,7 @@ from cli import processes
 from cli.servers import BROKER, STORE, EmbeddedServer
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
-from shared.epoch import Epoch
+from shared.epoch import STAMP_FILE, Epoch
 from shared.errors import StoreUnavailable
 from shared.ids import Ids
 from shared.jobs import Job, Lane, Status
@@ -150,7 +150,8 @@ class DeskProcesses:
     async def open(self) -> None:
         """Connect as the front door would."""
         self.calls = RedisCalls.connect(self.servers.store.url, deadline_seconds=STORE_DEADLINE_SECONDS)
-        await Epoch(self.calls, self.ids).check()
+        self.epoch = Epoch(self.calls, self.ids, self.folder / STAMP_FILE)
+        await self.epoch.check()
         self.broker_calls = RedisCalls.connect(self.servers.broker.url, deadline_seconds=STORE_DEADLINE_SECONDS)
         self.jobs, self.ledger, self.circuit = JobStore(self.calls), Ledger(self.calls), Circuit(self.calls)
         self.backlog = Backlog(self.broker_calls)

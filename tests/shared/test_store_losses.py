@@ -1,12 +1,14 @@
-"""After a loss of the store: what may have been sent is in doubt, and no attempt from before it passes for a later one."""
+"""After a loss of the store: what may have been sent is in doubt, and no two attempts pass for each other."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from shared.jobs import Certainty, Job, Mode, Status
 from shared.redis_calls import ROOT
-from shared.store import BLIND_RESEND_MS, Recorded
+from shared.store import BLIND_RESEND_MS, Answer, Recorded
 from tests.shared.till import Till, mocked, new, refused, succeeded, waiting
 
 pytestmark = pytest.mark.anyio
@@ -51,14 +53,12 @@ async def test_what_is_submitted_again_after_a_loss_may_have_been_sent(till: Til
 
 
 @pytest.mark.parametrize(("changes", "ago_ms"), [({"fresh": True}, 0), ({"mode": Mode.NONE}, 0), ({}, DAY_MS + 1)])
-async def test_what_cannot_have_been_sent_is_in_no_doubt(till: Till, changes: dict[str, object], ago_ms: int) -> None:
+async def test_what_cannot_have_been_sent_is_in_no_doubt(till: Till, changes: dict[str, Any], ago_ms: int) -> None:
     await lose(till, ago_ms=ago_ms)
-    mode = Mode(changes.get("mode", Mode.TEST))
-    made = new(mode=mode)
-    object.__setattr__(made, "fresh", bool(changes.get("fresh")))
+    made = dataclasses.replace(new(), **changes)
     assert (await till.accept(made)).job.doubts == 0
-    [job] = await till.claim("job_a", mode=mode, account=made.account)
-    assert job.doubts == (0 if mode is Mode.NONE else 1)
+    [job] = await till.claim("job_a", mode=made.mode)
+    assert job.doubts == (0 if made.mode is Mode.NONE else 1)
 
 
 async def test_without_a_loss_nothing_is_in_doubt(till: Till) -> None:
@@ -119,11 +119,10 @@ async def test_a_fact_of_an_attempt_that_the_store_forgot_is_kept(till: Till) ->
 
 
 @pytest.mark.parametrize("guess", [mocked, refused])
-async def test_a_guess_that_spans_a_loss_is_none(till: Till, guess: object) -> None:
+async def test_a_guess_that_spans_a_loss_is_none(till: Till, guess: Callable[[Job], Answer]) -> None:
     job = await till.started()
     await till.open_circuit()
     await lose(till)
-    assert callable(guess)
     assert await till.record(guess(job)) is Recorded.FENCED
     assert await till.record(succeeded(job)) is Recorded.RECORDED
 
