@@ -107,7 +107,7 @@ async def _store(desk: deps.Desk) -> Check:
     """A real write: a store that only answers a PING may be full, or a replica."""
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            await desk.epoch.check()
+            await desk.epoch.look_again()
             await desk.calls.call("SET", f"{ROOT}ready", "1")
     except StoreLost:
         return Check.STORE_LOST

@@ -62,13 +62,15 @@ async def test_a_store_that_is_emptied_under_load_charges_nobody_twice(own_desk:
     with pytest.raises(StoreLost):
         await own_desk.epoch.look_again()
     assert await own_desk.calls.call("DBSIZE") == 0, "nobody writes into it, not even a heartbeat"
-    own_desk.restart_ended_workers()
+    late = own_desk.launch()  # starts on a lost store
+    await own_desk.until(lambda: "store_lost" in late.log.read_text(), 20, "the late worker's word")
 
     assert await own_desk.epoch.begin_anew() == 1
     assert await _submitted(own_desk, keys) == jobs
     assert [(await own_desk.job(job)).doubts > 0 for job in jobs] == [True] * CHARGES
     await own_desk.settled(within_seconds=25)
     assert sorted(own_desk.charges_made()) == sorted(jobs)
+    await own_desk.until(lambda: own_desk.beating(own_desk.workers), 10, "the heartbeats of all workers")
 
 
 async def test_an_older_copy_of_the_store_is_refused_until_it_is_accepted(own_desk: DeskProcesses) -> None:
