@@ -1,7 +1,7 @@
 """What ends a loss of the store: its epoch begun anew, once what can be known is in it."""
 
 from shared.epoch import STAMP_FILE, Epoch
-from shared.errors import PaydeskError
+from shared.errors import SettingsRefused
 from shared.ids import Ids
 from shared.jobs import Mode
 from shared.redis_calls import RedisCalls
@@ -10,19 +10,13 @@ from shared.settings import Settings
 ANSWER_SECONDS = 10.0
 
 
-class LossNotAccepted(PaydeskError):
-    """The desk has a Stripe key, so what the store lost can be asked for, and must be."""
-
-    code = "loss_not_accepted"
-
-
 async def accept_loss(settings: Settings, store_url: str) -> int:
     """Take the store of a desk without a Stripe key as it is now; answers how many losses it has had.
 
-    With a key there may be payments that only Stripe knows of. Raises LossNotAccepted, WrongSecret, StoreUnavailable.
+    With a key there may be payments that only Stripe knows of. Raises SettingsRefused, WrongSecret, StoreUnavailable.
     """
     if settings.mode is not Mode.NONE:
-        raise LossNotAccepted("This desk has a Stripe key, so what was lost is asked from Stripe: run `paydesk "
+        raise SettingsRefused("This desk has a Stripe key, so what was lost is asked from Stripe: run `paydesk "
                               "reconcile` without --accept-loss.")
     calls = RedisCalls.connect(store_url, deadline_seconds=ANSWER_SECONDS)
     try:

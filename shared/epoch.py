@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,8 @@ CHECK_SECONDS = 1.0
 """How often a process looks again; so old is a stamp at most."""
 
 _KEY = f"{ROOT}epoch"
+_HOLD = f"{ROOT}hold"
+_REBUILDING = "rebuilding"
 _INSTANCE = f"{ROOT}instance"
 
 
@@ -152,7 +154,24 @@ class Epoch:
             told = said
             await asyncio.sleep(CHECK_SECONDS)
 
-    async def begin_anew(self) -> int:
+    @contextlib.asynccontextmanager
+    async def rebuilding(self) -> AsyncIterator[bool]:
+        """Let a block put back what is known from elsewhere; it is told whether the store was lost.
+
+        A lost store is begun anew, on hold until the block ends well: jobs are accepted meanwhile, none is claimed. One
+        whose rebuilding was cut off is still on hold, and counts as lost. Raises WrongSecret, StoreUnavailable.
+        """
+        try:
+            await self.check()
+            lost = await self._calls.call("GET", _HOLD) == _REBUILDING
+        except StoreLost:
+            await self.begin_anew(hold=_REBUILDING)
+            lost = True
+        yield lost
+        if lost:
+            await self._calls.call("DEL", _HOLD)
+
+    async def begin_anew(self, *, hold: str = "") -> int:
         """Accept what the store has now as all there is; answers how many losses it has had.
 
         To be called when what Stripe knows was rebuilt, or when there is no Stripe to ask. From now on unfinished jobs,
@@ -166,7 +185,7 @@ class Epoch:
             losses = 1 + max(seen.losses, stamp.losses if stamp else 0)
             earlier = dict.fromkeys([*seen.earlier, *([stamp.epoch] if stamp else []), seen.epoch.get("id", "")])
             epoch = await self._run("anew", token(), seen.run_id, _flag(seen.always), str(losses),
-                                    " ".join(filter(None, earlier)))
+                                    " ".join(filter(None, earlier)), hold)
             if self._file is not None:
                 await asyncio.to_thread(_overwrite, self._file, Stamp(epoch["id"], seen.last_event, losses))
             self._known = True

@@ -3,7 +3,7 @@
 -- KEYS[2] names what it writes, it runs in a store that has none. ARGV: verb, then
 --   begin: id, run id, "1" when every acknowledged write is kept · seen: the run id that was known, the one there is,
 --   "1" when every write is kept, "1" when the server was a replica · anew: id, run id, "1" when every write is kept,
---   losses, the ids of earlier epochs.
+--   losses, the ids of earlier epochs, what to hold the desk for or "".
 -- Begun or seen by two at once, the first one's word stands. Answers the epoch's flat hash.
 -- include _job.lua
 local verb, key = ARGV[1], KEYS[2]
@@ -30,5 +30,6 @@ elseif verb == 'anew' then
   redis.call('HSET', key, 'id', ARGV[2], 'losses', ARGV[5], 'run_id', ARGV[3], 'always', ARGV[4], 'before', ARGV[6],
              'begun_ms', whole(now))
   lost()
+  if ARGV[7] ~= '' then redis.call('SET', root .. 'hold', ARGV[7]) end
 end
 return redis.call('HGETALL', key)

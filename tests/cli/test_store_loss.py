@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cli.servers import EmbeddedServer
-from cli.store_loss import LossNotAccepted, accept_loss, epoch_of
-from shared.errors import StoreLost
+from cli.store_loss import accept_loss, epoch_of
+from shared.errors import SettingsRefused, StoreLost
 from shared.redis_calls import RedisCalls
 from shared.settings import Settings
 from tests.shared.till import Till, new
@@ -34,7 +34,7 @@ async def test_with_a_key_stripe_is_asked(calls: RedisCalls, valkey: EmbeddedSer
     desk = settings(tmp_path, stripe_secret_key="sk_test_fake")
     await epoch_of(desk, calls).check()
     await calls.call("FLUSHALL")
-    with pytest.raises(LossNotAccepted, match="paydesk reconcile"):
+    with pytest.raises(SettingsRefused, match="paydesk reconcile"):
         await accept_loss(desk, valkey.url)
     with pytest.raises(StoreLost):
         await epoch_of(desk, calls).check()

@@ -117,7 +117,7 @@ async def _nothing_acknowledged_is_lost(desk: DeskProcesses, rounds: int) -> Non
     assert await _losses(desk) == 0
     await desk.start_workers(1)
     for job_id in await desk.calls.call("ZRANGE", f"{ROOT}jobs", 0, -1):
-        await desk.calls.call("ZADD", f"{ROOT}due:interactive", 0, job_id)
+        await desk.calls.call("ZADD", f"{ROOT}due:interactive", "XX", 0, job_id)
     await desk.settled(within_seconds=30)
 
 

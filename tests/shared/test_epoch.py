@@ -254,3 +254,23 @@ async def test_another_desks_store_is_not_begun_anew(till: Till) -> None:
     await epoch(till).check()
     with pytest.raises(WrongSecret):
         await epoch(till, whose="another").begin_anew()
+
+
+async def test_a_lost_store_is_rebuilt_before_anything_is_claimed(till: Till, stamp: Path) -> None:
+    desk = epoch(till, stamp)
+    await desk.check()
+    await till.calls.call("FLUSHALL")
+    with pytest.raises(RuntimeError):
+        async with desk.rebuilding() as lost:
+            assert lost
+            await till.accept(new())
+            assert await till.claim("job_a") == []
+            raise RuntimeError
+    assert await till.claim("job_a") == []
+    async with epoch(till, stamp).rebuilding() as lost:
+        assert lost, "the first time was cut off"
+    assert [job.id for job in await till.claim("job_a")] == ["job_a"]
+    assert await losses(till) == 1
+    async with epoch(till, stamp).rebuilding() as lost:
+        assert not lost
+    assert await losses(till) == 1
