@@ -162,7 +162,7 @@ class Epoch:
         whose rebuilding was cut off is still on hold, and counts as lost. Raises WrongSecret, StoreUnavailable.
         """
         try:
-            await self.check()
+            await self.look_again()
             lost = await self._calls.call("GET", _HOLD) == _REBUILDING
         except StoreLost:
             await self.begin_anew(hold=_REBUILDING)
