@@ -32,6 +32,7 @@ from shared.events import Events
 from shared.ids import Ids
 from shared.ledger import Ledger
 from shared.logs import configure_logging
+from shared.operator import Operator
 from shared.payments import Payments
 from shared.redis_calls import RedisCalls
 from shared.settings import Settings
@@ -129,8 +130,8 @@ async def _open(settings: Settings, ids: Ids, stack: AsyncExitStack) -> Desk:
     epoch = Epoch(calls, ids, settings.data_dir / STAMP_FILE)
     hints = Hints(settings, hinter, Backlog(broker), circuit)
     waiters = Waiters(settings.redis_url.get_secret_value())
-    return Desk(settings=settings, ids=ids, calls=calls, broker=broker, epoch=epoch,
-                store=JobStore(calls), payments=Payments(calls), ledger=Ledger(calls), circuit=circuit, hints=hints,
+    return Desk(settings=settings, ids=ids, calls=calls, broker=broker, epoch=epoch, store=JobStore(calls),
+                operator=Operator(calls), payments=Payments(calls), ledger=Ledger(calls), circuit=circuit, hints=hints,
                 waiters=waiters)
 
 
