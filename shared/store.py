@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from shared.errors import IdempotencyConflict, StoreUnavailable
+from shared.errors import IdempotencyConflict, StoreLost, StoreUnavailable
 from shared.failpoints import failpoint
 from shared.ids import token
 from shared.jobs import Book, Job, Kind, Lane, Mode, NewJob, Status
@@ -63,6 +63,8 @@ class Basis(StrEnum):
     """The mock said so: only on proof that no attempt may have reached Stripe."""
     REFUSAL = "refusal"
     """The processor refused: needs the live lease."""
+    ABSENCE = "absence"
+    """A whole list proves that Stripe has nothing: only for a job in doubt that is too old to be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Answer:
     """Whether Stripe itself said anything: then it is within reach. The mock's answers say nothing of it."""
     follow_up: NewJob | None = None
     follow_up_ms: int = 0
+    stub: "Stub | None" = None
+    """The job as it is to be made again if the store does not have it."""
 
     def text(self) -> str:
         """The answer as record.lua reads it."""
@@ -104,8 +108,21 @@ class Answer:
             "entries": list(self.entries) or None,
             "follow_up": None if self.follow_up is None else {
                 "id": self.follow_up.id, "fields": self.follow_up.fields(), "delay_ms": self.follow_up_ms},
+            "stub": None if self.stub is None else {**self.stub.new.fields(), "created_ms": str(self.stub.created_ms)},
+            "resend_ms": BLIND_RESEND_MS if self.basis is Basis.ABSENCE else None,
         }
         return json.dumps({name: value for name, value in said.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A lost job, made again from its object at Stripe: without its caller and body, which a resubmission brings back.
+
+    `new` has an empty body hash and caller; `created_ms`: when the object was made.
+    """
+
+    new: NewJob
+    created_ms: int
 
 
 class Recorded(StrEnum):
@@ -145,24 +162,30 @@ class JobStore:
 
         `delay_ms`: when it is due if no hint reaches a worker. A lost reply is asked again with the same token until
         the deadline, so the answer is the first one.
-        Raises IdempotencyConflict (another body), StoreFull, StoreUnavailable.
+        Raises IdempotencyConflict (another body), StoreFull, StoreLost, StoreUnavailable.
         """
-        said, created_ms = await self._until(
-            deadline_seconds, "accept", new.id, token(), new.body_hash, delay_ms, json.dumps(new.fields()))
+        said, created_ms, doubts = await self._until(
+            deadline_seconds, "accept", new.id, token(), new.body_hash, delay_ms, json.dumps(new.fields()),
+            _flag(new.fresh))
         if said == "conflict":
             raise IdempotencyConflict("This Idempotency-Key came before with another request.")
         if said == "created":
-            return Accepted(new.queued(int(created_ms)), replayed=False)
+            return Accepted(replace(new.queued(int(created_ms)), doubts=int(doubts)), replayed=False)
         job = await self.get(new.id)
         if job is None:
             raise StoreUnavailable("The store lost the job while it was read.")
         return Accepted(job, replayed=True)
 
     async def get(self, job_id: str) -> Job | None:
-        """The job as it stands, its client_secret in the result while that is kept; None when there is none."""
+        """The job as it stands, its client_secret in the result while that is kept; None when there is none.
+
+        Raises StoreLost, StoreUnavailable.
+        """
         failpoint("get.before")
         fields, secret = await asyncio.gather(self._calls.call("HGETALL", _job_key(job_id)),
                                               self._calls.call("GET", f"{ROOT}secret:{job_id}"))
+        if not fields and not await self._calls.call("EXISTS", f"{ROOT}epoch"):
+            raise StoreLost("The store was emptied: what this desk had in it is gone.")
         return _job(fields, secret) if fields else None
 
     async def page(self, *, caller: str, limit: int, status: Status | None = None, kind: Kind | None = None,
@@ -243,6 +266,32 @@ class JobStore:
         failpoint("release.after")
         return None if said == "fenced" else Status(said)
 
+    async def note(self, job_id: str, by: str) -> bool:
+        """Note on a job that something at Stripe speaks against it; True when nothing was noted before."""
+        return bool(await self._until(2.0, "note", job_id, by))
+
+    async def read(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs as they stand, without their client secrets, in the order in which they are named."""
+        hashes = await asyncio.gather(*(self._calls.call("HGETALL", _job_key(job_id)) for job_id in job_ids))
+        return [_job(fields, None) if fields else None for fields in hashes]
+
+    async def created(self, *, since_ms: int, until_ms: int, most: int = _LIST_PAGE) -> tuple[list[str], int | None]:
+        """Ids of jobs that were accepted in a window, oldest first, and where the next page begins; None: nowhere."""
+        while True:
+            flat = await self._calls.call("ZRANGEBYSCORE", f"{ROOT}jobs", since_ms, until_ms, "WITHSCORES", "LIMIT", 0,
+                                          most)
+            page = [(job_id, int(created_ms)) for job_id, created_ms in zip(flat[::2], flat[1::2], strict=True)]
+            last = page[-1][1] if len(page) == most else None
+            whole = [job_id for job_id, created_ms in page if created_ms != last]
+            if whole or last is None:
+                return whole, last
+            most *= 2  # all of one millisecond: they fit on no page of that size
+
+    async def in_status(self, status: Status, *, most: int) -> list[str]:
+        """Ids of the jobs in a status, oldest first."""
+        found: list[str] = await self._calls.call("ZRANGE", f"{ROOT}jobs:{status}", 0, most - 1)
+        return found
+
     async def feed(self, lane: Lane, *, most: int, grace_ms: int) -> list[Due]:
         """Hand out up to `most` jobs that are due in a lane; they are due again after the grace."""
         failpoint("feed.before")
@@ -256,6 +305,8 @@ class JobStore:
         while True:
             try:
                 return await self._calls.script(script, *args)
+            except StoreLost:  # it does not come back by being asked again
+                raise
             except StoreUnavailable:
                 if time.monotonic() + _PAUSE_SECONDS >= end:
                     raise
