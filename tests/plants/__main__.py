@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.plants.catching import Verdict, catch
+from tests.plants.catching import Strayed, Verdict, catch
 from tests.plants.planting import Plant, plants
 
 LONG = ("tests/shared", "tests/worker", "tests/faults")
@@ -23,9 +23,12 @@ def main(given: Sequence[str]) -> int:
     chosen = [plant for plant in plants() if not asked.names or any(name in plant.name for name in asked.names)]
 
     def verdict(plant: Plant) -> Verdict:
-        if asked.long:
-            return catch(plant, LONG, first=False, seconds=LONG_SECONDS)
-        return catch(plant, plant.caught_by)
+        try:
+            if asked.long:
+                return catch(plant, LONG, first=False, seconds=LONG_SECONDS)
+            return catch(plant, plant.caught_by)
+        except (LookupError, Strayed) as failure:
+            return Verdict(plant.name, None, str(failure), 0)
 
     missed = 0
     with ThreadPoolExecutor(asked.jobs) as pool:

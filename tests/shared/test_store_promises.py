@@ -24,7 +24,7 @@ from shared.jobs import Book, Job, Kind, Lane, Status
 from shared.redis_calls import ROOT
 from shared.store import BLIND_RESEND_MS, CRASHES_THAT_PARK, Recorded
 from tests.shared.simulated_stripe import Card, Made, SimulatedStripe, told
-from tests.shared.till import Till, mocked, new, refused
+from tests.shared.till import Till, emptied, mocked, new, refused
 from tests.shared.virtual_clock import ClockedCalls
 
 pytestmark = pytest.mark.anyio
@@ -131,9 +131,9 @@ class History:
         job = new(job_id)
         params = {**job.params, "amount": job.amount_cents, "payment_method": card.value}
         text, again = dataclasses.replace(job, params=params), token()
-        said = [await self.calls.script("accept", job_id, again, job.body_hash, 0, json.dumps(text.fields()))
+        said = [await self.calls.script("accept", job_id, again, job.body_hash, 0, json.dumps(text.fields()), "1")
                 for _ in range(self.dice.choice((1, 2)))]
-        assert all(answer == ["created", str(self.now)] for answer in said), "whose reply was lost was told another"
+        assert all(answer == ["created", str(self.now), "0"] for answer in said), "whose reply was lost was told another"
         self.known[job_id] = Known(card, poison=self.dice.random() < 0.15)
 
     async def accept_again(self) -> None:
@@ -416,7 +416,7 @@ class History:
 @pytest.fixture
 async def clocked(valkey: EmbeddedServer, anyio_backend: str) -> AsyncIterator[ClockedCalls]:
     made = ClockedCalls.connect(valkey.url, deadline_seconds=5)
-    await made.call("FLUSHALL")
+    await emptied(made)
     await made.pass_ms(0)
     yield made
     await made.close()

@@ -7,8 +7,9 @@ from redis.asyncio import Redis
 from shared.redis_calls import RedisCalls
 from tests.shared.moved_clock import READS_TIME
 
-_READS_KEY = "local clock = {redis.call('HGET', 'clock', 'seconds'), redis.call('HGET', 'clock', 'micros')}"
 _BEGINS_MS = 1_800_000_000_000
+_READS_KEY = (f"local clock = {{redis.call('HGET', 'clock', 'seconds') or '{_BEGINS_MS // 1000}', "
+              "redis.call('HGET', 'clock', 'micros') or '0'}")
 
 
 class ClockedCalls(RedisCalls):
