@@ -133,7 +133,7 @@ class History:
         text, again = dataclasses.replace(job, params=params), token()
         said = [await self.calls.script("accept", job_id, again, job.body_hash, 0, json.dumps(text.fields()), "1")
                 for _ in range(self.dice.choice((1, 2)))]
-        assert all(answer == ["created", str(self.now), "0"] for answer in said), "whose reply was lost was told another"
+        assert all(answer == ["created", str(self.now), "0"] for answer in said), "a reply lost, and another told"
         self.known[job_id] = Known(card, poison=self.dice.random() < 0.15)
 
     async def accept_again(self) -> None:
