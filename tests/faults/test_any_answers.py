@@ -41,8 +41,9 @@ async def nothing_is_invented(desk: DeskProcesses) -> None:
     for job_id, request in desk.accepted.items():
         job = await desk.job(job_id)
         assert job.book is not Book.MOCK, f"{job_id} was mocked within reach of Stripe"
-        declined = job.error is not None and job.error["code"] == "card_declined"
-        assert declined is (DECLINED in str(request)), f"{job_id} is told that its bank said no"
+        code = job.error["code"] if job.error is not None and job.status is Status.FAILED else None
+        refused = code not in (None, "stripe_auth_failed")
+        assert refused is (DECLINED in str(request)), f"{job_id} ended as {code}, and its bank said otherwise"
 
 
 async def rest(desk: DeskProcesses) -> None:
