@@ -11,7 +11,7 @@ from shared.redis_calls import ROOT, RedisCalls
 from shared.settings import Settings
 from standin.client import Standin
 from tests.cli.verbs import Done, paydesk
-from tests.shared.till import Till, new, succeeded
+from tests.shared.till import Till, emptied, new, succeeded
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,9 @@ def standin() -> Iterator[Standin]:
 
 @pytest.fixture
 async def calls(store: EmbeddedServer, anyio_backend: str) -> RedisCalls:
-    return RedisCalls.connect(store.url, deadline_seconds=5)
+    made = RedisCalls.connect(store.url, deadline_seconds=5)
+    await emptied(made)
+    return made
 
 
 def run(folder: Path, store: EmbeddedServer, base: str, *arguments: str, **more: str) -> Done:
