@@ -19,6 +19,14 @@ class StoreUnavailable(PaydeskError):
     code = "store_unavailable"
 
 
+class StoreLost(StoreUnavailable):
+    """The store is not what it was: emptied, replaced, or an older copy. Nothing was done, and it does not come back
+    by itself: whoever runs the desk must rebuild it or accept the loss.
+    """
+
+    code = "store_lost"
+
+
 class StoreFull(PaydeskError):
     """The store has no memory left for new jobs; those it has still finish. Nothing was stored."""
 
@@ -35,6 +43,18 @@ class JobNotFound(PaydeskError):
     """No job of this caller has that id."""
 
     code = "not_found"
+
+
+class StateConflict(PaydeskError):
+    """The job stands so that this cannot be done to it; the sentence says how. Nothing happened."""
+
+    code = "state_conflict"
+
+
+class TooOldToResend(PaydeskError):
+    """The job was first sent so long ago that Stripe may have forgotten its key. Nothing happened."""
+
+    code = "too_old_to_resend"
 
 
 class WrongSecret(PaydeskError):

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from shared.store import Answer, Basis, Recorded
 from shared.stripe_params import mock_payment_job
 from worker.desk import Desk
 from worker.facts import declined, is_whole, look_ms, settled
+from worker.look import LOOK_AGAIN_MS, look, now_ms
 from worker.processor import Declined, Mismatch, NotSent, Outcome, Processor, Refused, Settled, Throttled, Unknown
 
 log = structlog.get_logger(__name__)
@@ -27,9 +27,6 @@ RECORD_SECONDS = 15.0
 
 CIRCUIT_WAIT_SECONDS = 1.5
 """How long an attempt that could not connect waits for the other workers, which began to try when this one did."""
-
-LOOK_AGAIN_MS = 60_000
-"""After a look that nobody answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +70,12 @@ async def attempt(desk: Desk, job: Job, *, has_slot: bool) -> str:
 async def _look(desk: Desk, job: Job, *, has_slot: bool) -> str:
     """Ask how a pending job's object stands; it changes only by what is seen. In the mock nothing happens to one."""
     stripe = desk.stripe if has_slot and job.book is not Book.MOCK else None
-    outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await stripe.look(job)
+    outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await look(desk, job, stripe)
     if isinstance(outcome, Settled):
         return await _settle(desk, job, outcome, None)
     await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."),
-                             delay_ms=min(LOOK_AGAIN_MS, look_ms(job, now_ms=_now_ms())), unsent=True, answered=False)
+                             delay_ms=min(LOOK_AGAIN_MS, look_ms(job, now_ms=now_ms())), unsent=True, answered=False)
     return Status.PENDING
-
-
-def _now_ms() -> int:
-    """This machine's clock: only for when to look again, never for leases."""
-    return time.time_ns() // 1_000_000
 
 
 async def _send(desk: Desk, job: Job, *, has_slot: bool) -> str:
@@ -125,7 +117,7 @@ async def _unanswered(desk: Desk, job: Job, *, answered: bool = False) -> str:
 
 
 async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackReason | None) -> str:
-    failpoint("send.before")
+    failpoint("send.before", job.id)
     outcome = await processor.send(job)
     failpoint("send.after")
     match outcome:
@@ -148,7 +140,7 @@ async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackRea
 
 async def _settle(desk: Desk, job: Job, outcome: Settled, fallback: FallbackReason | None) -> str:
     """Record an object that the processor has; it must be the one that was asked for."""
-    answer = settled(job, outcome, fallback=fallback, now_ms=_now_ms())
+    answer = settled(job, outcome, fallback=fallback, now_ms=now_ms())
     if answer is None:
         return await _park(desk, job, "unexpected_answer", "Stripe's object is not what this job asked for.")
     answer = replace(answer, **_customer_pays(desk, job, outcome.made, fallback))

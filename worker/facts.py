@@ -1,6 +1,7 @@
 """What an object of Stripe's means for its job: the answer to record, the same whoever saw the object."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from shared.jobs import CURRENCY, Book, FallbackReason, Job, Kind, Mode, Status, job_error
 from shared.ledger import captured
@@ -11,6 +12,8 @@ from worker.processor import Declined, Settled
 LOOK_AT_SECONDS = (60, 600, 3600, 6 * 3600, 24 * 3600)
 """At what age a pending job is looked at; after the last, daily."""
 DAY_SECONDS = 24 * 3600
+OVERDUE_SECONDS = 7 * DAY_SECONDS
+"""At what age a payment that waits for its customer is canceled."""
 
 
 def settled(job: Job, outcome: Settled, *, now_ms: int, fallback: FallbackReason | None = None) -> Answer | None:
@@ -25,7 +28,7 @@ def settled(job: Job, outcome: Settled, *, now_ms: int, fallback: FallbackReason
         job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=status, book=book, stripe_id=made.id,
         result=None if status is Status.FAILED else result_of(job.kind, made, fallback=fallback,
                                                               has_secret=secret is not None),
-        error=job_error("payment_canceled", "The payment was canceled at Stripe.") if status is Status.FAILED else None,
+        error=_canceled(job, now_ms) if status is Status.FAILED else None,
         client_secret=secret, payment=_learned(job, made, book), entries=_entries(job, made, book),
         counts_as_failed=status is Status.FAILED and job.kind is Kind.CHARGE, look_ms=look_ms(job, now_ms=now_ms))
 
@@ -64,9 +67,27 @@ def is_whole(made: Payment | Customer) -> bool:
 
 
 def look_ms(job: Job, *, now_ms: int) -> int:
-    """How long until a pending job's next look, by its age: at 1 min, 10 min, 1 h, 6 h, then daily."""
-    age_ms = max(0, now_ms - job.created_ms)
-    return next((at * 1000 - age_ms for at in LOOK_AT_SECONDS if at * 1000 > age_ms), DAY_SECONDS * 1000)
+    """How long until a pending job's next look, by its age: at 1 min, 10 min, 1 h, 6 h, then daily, and at 7 days."""
+    age_ms = _age_ms(job, now_ms)
+    at_seconds = (*LOOK_AT_SECONDS, OVERDUE_SECONDS)
+    next_ms = next((at * 1000 - age_ms for at in at_seconds if at * 1000 > age_ms), DAY_SECONDS * 1000)
+    return min(next_ms, DAY_SECONDS * 1000)
+
+
+def is_overdue(job: Job, *, now_ms: int) -> bool:
+    """Whether a payment that nobody has finished by now is given up."""
+    return _age_ms(job, now_ms) >= OVERDUE_SECONDS * 1000
+
+
+def _age_ms(job: Job, now_ms: int) -> int:
+    return max(0, now_ms - job.created_ms)
+
+
+def _canceled(job: Job, now_ms: int) -> Mapping[str, Any]:
+    """Why a payment is canceled, by its age alone: so it is also told when the desk's own cancel was not recorded."""
+    if is_overdue(job, now_ms=now_ms):
+        return job_error("action_not_completed", "Neither the customer nor the bank finished the payment in 7 days.")
+    return job_error("payment_canceled", "The payment was canceled at Stripe.")
 
 
 def _status(job: Job, made: Payment | Customer) -> Status:

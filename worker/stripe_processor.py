@@ -72,7 +72,7 @@ _Reader = Callable[[Mapping[str, Any]], Settled]
 
 
 class StripeProcessor:
-    """Stripe, as the desk's processor. Neither call raises anything but CancelledError; both end within 35 s.
+    """Stripe, as the desk's processor. No call raises anything but CancelledError; each ends within 35 s.
 
     `http` and `call_seconds` are for tests to shorten what is waited for.
     """
@@ -104,6 +104,12 @@ class StripeProcessor:
         """Read the payment intent that the job made; changes nothing."""
         return await self._read_intent(job, job.stripe_id)
 
+    async def cancel(self, job: Job) -> Outcome:
+        """Cancel the payment intent that the job made, under a key of its own. Stripe refuses it for one that is paid,
+        being paid, or canceled already."""
+        asked = {"cancellation_reason": "abandoned", "idempotency_key": idempotency_key(job.id, "cancel")}
+        return await self._ask_intent(job, job.stripe_id, "post", "/cancel", asked)
+
     async def close(self) -> None:
         """Let go of all connections."""
         await self._http.close_async()
@@ -113,6 +119,11 @@ class StripeProcessor:
         return await self._call(job.id, "post", path, {**job.params, **options}, read)
 
     async def _read_intent(self, job: Job, intent_id: object) -> Outcome:
+        return await self._ask_intent(job, intent_id, "get", "", {})
+
+    async def _ask_intent(self, job: Job, intent_id: object, method: str, verb: str, arguments: Mapping[str, Any],
+                          ) -> Outcome:
+        """Ask of one intent; the answer must be that intent."""
         if not isinstance(intent_id, str) or _INTENT_ID.fullmatch(intent_id) is None:
             return Refused("resource_missing", "No such payment intent at Stripe.", 404)
 
@@ -121,7 +132,8 @@ class StripeProcessor:
                 raise Malformed("another object than the one asked for")
             return settled_payment(body)
 
-        return await self._call(job.id, "get", f"{_INTENTS}/{intent_id}", {"stripe_version": job.api_version}, read)
+        return await self._call(job.id, method, f"{_INTENTS}/{intent_id}{verb}",
+                                {**arguments, "stripe_version": job.api_version}, read)
 
     async def list_page(self, noun: Noun, *, since_ms: int, until_ms: int | None, after: str | None = None,
                         limit: int = 100) -> ListPage | Outcome:

@@ -19,7 +19,8 @@ from cli import processes
 from cli.servers import BROKER, STORE, EmbeddedServer
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
-from shared.errors import StoreUnavailable
+from shared.epoch import STAMP_FILE, Epoch
+from shared.errors import StoreFull, StoreUnavailable
 from shared.ids import Ids
 from shared.jobs import Job, Lane, Status
 from shared.ledger import Ledger
@@ -38,6 +39,8 @@ HINTED_MS = 5_000
 """When a hinted job is due by itself, as the front door sets it."""
 STORE_DEADLINE_SECONDS = 2.0
 _OURS = ("STRIPE_", "PAYDESK_", "REDIS_", "BROKER_", "LOG_", "FLOWER_")
+START_SECONDS = 50.0
+"""How long a worker may take to come up on a machine that does other work."""
 _POLL_SECONDS = 0.02
 _END_SECONDS = 20.0
 
@@ -89,9 +92,23 @@ class Servers:
         self.broker.kill()
 
     def flush(self, *, broker: bool) -> None:
-        """Forget everything. Under a running worker the broker must keep what Celery bound there."""
-        for server in (self.store, self.broker)[: 2 if broker else 1]:
-            with redis.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0)) as client:
+        """Forget every job. Under a running worker the broker must keep what Celery bound there, and the store its
+        epoch and where its events stand: by them the worker knows that it is whole.
+        """
+        with redis.Redis.from_url(self.store.url, retry=Retry(NoBackoff(), 0), decode_responses=True) as client:
+            epoch = client.hgetall(f"{ROOT}epoch")
+            events = f"{ROOT}events"
+            stands = client.xinfo_stream(events)["last-generated-id"] if client.exists(events) else "0-0"
+            ms, _, sequence = stands.partition("-")
+            with client.pipeline() as together:
+                together.flushall()
+                together.xadd(events, {"event": "flushed"}, f"{ms}-{int(sequence) + 1}")
+                together.xtrim(events, maxlen=0)
+                if epoch:
+                    together.hset(f"{ROOT}epoch", mapping=epoch)
+                together.execute()
+        if broker:
+            with redis.Redis.from_url(self.broker.url, retry=Retry(NoBackoff(), 0)) as client:
                 client.flushall()
 
 
@@ -135,6 +152,8 @@ class DeskProcesses:
     async def open(self) -> None:
         """Connect as the front door would."""
         self.calls = RedisCalls.connect(self.servers.store.url, deadline_seconds=STORE_DEADLINE_SECONDS)
+        self.epoch = Epoch(self.calls, self.ids, self.folder / STAMP_FILE)
+        await self.epoch.check()
         self.broker_calls = RedisCalls.connect(self.servers.broker.url, deadline_seconds=STORE_DEADLINE_SECONDS)
         self.jobs, self.ledger, self.circuit = JobStore(self.calls), Ledger(self.calls), Circuit(self.calls)
         self.backlog = Backlog(self.broker_calls)
@@ -169,7 +188,7 @@ class DeskProcesses:
     async def start_workers(self, count: int = 1, **changes: str) -> list[WorkerProcess]:
         """Start workers and wait until each has its heartbeat in the store."""
         started = [self.launch(**changes) for _ in range(count)]
-        await self.until(lambda: self.beating(started), 30, "the workers' heartbeats")
+        await self.until(lambda: self.beating(started), START_SECONDS, "the workers' heartbeats")
         return started
 
     async def beating(self, workers: list[WorkerProcess]) -> bool:
@@ -207,6 +226,19 @@ class DeskProcesses:
         job = (await self.accept(request, delay_ms=delay_ms, settings=settings)).job
         self.hint(job)
         return job.id
+
+    async def submit_until_accepted(self, key: str) -> str:
+        """A client that sends the same request again until it is accepted."""
+        async def accepted() -> str | None:
+            try:
+                job = (await self.accept(key=key)).job
+            except (StoreUnavailable, StoreFull):
+                return None
+            self.hint(job)
+            return job.id
+
+        job_id: str = await self.until(accepted, 25, f"{key} accepted")
+        return job_id
 
     async def job(self, job_id: str) -> Job:
         """The job as it stands."""
