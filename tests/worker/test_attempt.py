@@ -1,6 +1,7 @@
 """attempt(): what each outcome comes to, with and without an earlier doubt, in reach of Stripe and out of it."""
 
 import dataclasses
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -228,7 +229,7 @@ async def test_a_store_that_is_away_at_record_leaves_the_job_to_its_lease_and_th
 def test_waits_double_up_to_their_most_and_are_shortened_by_up_to_half(waits: Backoff) -> None:
     for attempts in (1, 2, 3, 8, 40, 10_000):
         longest = min(waits.most, waits.first * 2 ** min(attempts - 1, 60)) * 1000
-        drawn = [waits.ms(attempts) for _ in range(200)]
+        drawn = [waits.ms(attempts, random.uniform) for _ in range(200)]
         assert longest / 2 - 1 <= min(drawn)
         assert max(drawn) <= longest
         assert len(set(drawn)) > 20, "retries are not spread"
