@@ -77,12 +77,14 @@ def _wait_ms(desk: Desk, job: Job, waits: Backoff) -> int:
 
 async def _look(desk: Desk, job: Job, *, has_slot: bool) -> str:
     """Ask how a pending job's object stands; it changes only by what is seen. In the mock nothing happens to one."""
-    stripe = desk.stripe if has_slot and job.book is not Book.MOCK else None
+    is_mock = job.book is Book.MOCK
+    stripe = desk.stripe if has_slot and not is_mock else None
     outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await stripe.look(job)
     if isinstance(outcome, Settled):
         return await _settle(desk, job, outcome, None)
+    scheduled_ms = _look_ms(job, now_ms=desk.machine.wall_ms())
     await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."), unsent=True, answered=False,
-                             delay_ms=min(LOOK_AGAIN_MS, _look_ms(job, now_ms=desk.machine.wall_ms())))
+                             delay_ms=scheduled_ms if is_mock else min(LOOK_AGAIN_MS, scheduled_ms))
     return Status.PENDING
 
 

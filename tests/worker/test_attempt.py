@@ -316,6 +316,20 @@ async def test_a_charge_that_waits_in_the_mock_is_looked_at_no_more_often(till: 
     assert await till.claim("job_a", mode=desk.terms.mode, account=desk.terms.account) == []
 
 
+async def test_a_charge_that_waits_in_the_mock_is_no_work_for_ever(till: Till) -> None:
+    desk = make_desk(till, None)
+    made = new(mode=Mode.NONE)
+    await till.accept(dataclasses.replace(made, params={**made.params, "payment_method": AUTHENTICATION_REQUIRED}))
+    [job] = await till.claim("job_a", mode=desk.terms.mode, account=desk.terms.account)
+    await attempt(desk, job, has_slot=False)
+    await till.put("job_a", next_ms=0)
+    [look] = await till.claim("job_a", mode=desk.terms.mode, account=desk.terms.account)
+    await attempt(desk, dataclasses.replace(look, created_ms=look.created_ms - DAY_SECONDS * 1000), has_slot=False)
+    next_ms = (await till.job()).next_ms
+    assert next_ms is not None
+    assert next_ms > await till.now_ms() + DAY_SECONDS * 900
+
+
 async def test_a_refresh_that_cannot_be_answered_ends_and_moves_nothing(till: Till) -> None:
     for n, outcome in enumerate(("silent", "not_sent", "throttled", "refused")):
         await till.accept(new(f"job_{n}", kind=Kind.STATUS_REFRESH))
