@@ -130,8 +130,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def thaw(self, process: Process) -> None:
         """Let it go on where it was."""
         for handle, callback, args, context in self._frozen.pop(process, []):
-            if not handle.cancelled():
-                self.call_soon(callback, *args, context=context)
+            self.call_soon(_go_on, handle, callback, args, context=context)
 
     def is_frozen(self, process: Process) -> bool:
         """Whether it stands still."""
@@ -150,3 +149,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         context = copy_context()
         context.run(PROCESS.set, process)
         process.began(self.create_task(coro, context=context))
+
+
+def _go_on(handle: asyncio.Handle, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Asked only now: what ran before this, after the thaw, may have cancelled it."""
+    if not handle.cancelled():
+        callback(*args)
