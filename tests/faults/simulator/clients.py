@@ -56,7 +56,7 @@ class Clients:
         rng = self._world.rng
         if self._world.chance(self._world.climate.resubmits):
             self._begin(seconds + rng.choice((0.0, 0.001, 0.2, 3.0, 30.0)) * rng.random(), new)
-        if self._world.chance(0.02):
+        if self._world.climate.days and self._world.chance(0.01):
             self._world.at(rng.choice((1.0, 11.0, 14.0, 26.0)) * _HOUR, lambda: self._begin(0, new))
         if self._world.chance(0.02):
             self._asked_otherwise.add(new.id)
@@ -138,7 +138,7 @@ class Clients:
         if self._world.chance(0.3):
             self._world.counts["never paid"] += 1
             return
-        seconds = rng.choice((1.0, 60.0, 2 * _HOUR)) * rng.random()
+        seconds = rng.choice((1.0, 60.0, 2 * _HOUR if self._world.climate.days else 120.0)) * rng.random()
         self._world.at(seconds, lambda: self._pay(intent_id, kind))
 
     def _pay(self, intent_id: str, kind: Kind) -> None:

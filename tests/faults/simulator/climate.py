@@ -27,6 +27,8 @@ class Climate:
     resubmits: float
     saved_failures: int
     """How many calls may end in a 500 that Stripe keeps: each leaves a job in doubt for hours."""
+    days: bool
+    """Whether clients and customers come back after hours, up to a day: such a seed takes several times as long."""
 
     @classmethod
     def draw(cls, rng: random.Random, charges: int) -> "Climate":
@@ -38,4 +40,4 @@ class Climate:
             seconds=rng.uniform(20, 60) + charges / per_second, between_strikes=rng.choice((1.5, 3.0, 6.0)),
             store_loses=rng.choice((0.0, 0.005, 0.02)), stripe_fails=rng.choice((0.02, 0.1, 0.3)),
             hints_lost=rng.choice((0.0, 0.05, 0.5)), resubmits=rng.choice((0.05, 0.3)),
-            saved_failures=rng.choice((0, 1, 3)))
+            saved_failures=rng.choice((0, 1, 3)), days=rng.random() < 0.08)

@@ -1,5 +1,6 @@
 """Many seeds: shared out over processes, each with a store of its own, and what they came to together."""
 
+import hashlib
 import multiprocessing
 import tempfile
 from collections import Counter
@@ -59,9 +60,11 @@ def summary(reports: Sequence[Report]) -> str:
     """All seeds in a few lines."""
     total: Counter[str] = sum((report.counts for report in reports), Counter())
     broken = [report.seed for report in reports if report.violations]
+    digests = hashlib.blake2b("".join(sorted(report.digest for report in reports)).encode(), digest_size=16).hexdigest()
     lines = [f"{'seeds':<20} {len(reports):>12,}", *(f"{name:<20} {total[name]:>12,}" for name in _SHOWN),
              *(f"{name:<20} {count:>12,}" for name, count in sorted(total.items()) if name.startswith("left ")),
              f"{'virtual hours':<20} {sum(report.virtual_seconds for report in reports) / 3600:>12,.1f}",
+             f"{'digest':<20} {reports[0].digest if len(reports) == 1 else digests}",
              f"{'seconds':<20} {sum(report.real_seconds for report in reports):>12,.1f}",
              f"{'seeds with violations':<20} {len(broken):>11,} {broken or ''}"]
     return "\n".join(lines)
