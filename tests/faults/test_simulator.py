@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -60,6 +59,9 @@ class _Before:
     async def look(self, job: Job) -> Outcome:
         return await self._stripe.look(job)
 
+    async def cancel(self, job: Job) -> Outcome:
+        return await self._stripe.cancel(job)
+
     async def close(self) -> None:
         await self._stripe.close()
 
@@ -113,5 +115,6 @@ def test_a_desk_that_is_wrong_is_caught(server: StoreServer, variant: Variant) -
 @pytest.mark.timeout(4 * 3600)
 def test_no_seed_of_many_breaks_a_promise() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.faults.simulator", "--seeds", str(LONG_SEEDS), "--charges",
-                           str(LONG_CHARGES), "--jobs", "2"], cwd=ROOT_FOLDER, check=False, capture_output=True, text=True)
+                           str(LONG_CHARGES), "--jobs", "2"],
+                          cwd=ROOT_FOLDER, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-20_000:]

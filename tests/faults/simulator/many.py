@@ -13,8 +13,8 @@ from tests.faults.simulator.run import Report, simulate
 from tests.faults.simulator.store import StoreServer
 
 _SHOWN = ("charges", "attempts", "calls to Stripe", "kills", "kills at work", "freezes", "clock steps", "mocked",
-          "store requests lost", "store replies lost", "requests lost", "answers lost", "requests doubled", "hints lost",
-          "hints doubled", "conflicts")
+          "store requests lost", "store replies lost", "requests lost", "answers lost", "requests doubled",
+          "hints lost", "hints doubled", "conflicts")
 _SEEDS_TOGETHER = 4
 
 

@@ -226,7 +226,7 @@ class _Simulation:
                 while at - calls[first] >= seconds:
                     first += 1
                 if last - first + 1 > most and not self._was_disturbed(calls[first], at):
-                    broken.append(f"{last - first + 1} calls within {seconds:g} s before {at:.3f} s, at {rate:g} a second")
+                    broken.append(f"{last - first + 1} calls in {seconds:g} s before {at:.3f} s, at {rate:g} a second")
                     break
         return broken
 

@@ -1,4 +1,4 @@
-"""The store: the real scripts on a real Valkey, asked at once and in order; on the way to it, everything can be lost."""
+"""The store: the real scripts on a real Valkey, asked in order; on the way to it everything can be lost."""
 
 import asyncio
 import hashlib
@@ -45,7 +45,7 @@ class StoreServer(EmbeddedServer):
 
 
 class Link:
-    """One connection without a loop. Scripts go raw, as they are most of what is asked; the rest as redis-py reads it."""
+    """One connection without a loop. Scripts, which are most of it, go raw; the rest as redis-py reads it."""
 
     def __init__(self, path: str, password: str) -> None:
         self.redis = redis.Redis(unix_socket_path=path, password=password, decode_responses=True, protocol=2)

@@ -183,8 +183,8 @@ class SimulatedHTTP(StripeHTTP):
             self._drop(answer)
             return
         late, fault = world.chance(fails / 8), self._stripe.fault()
-        world.later(world.rng.uniform(5, 100) if late else world.rng.uniform(0.001, 0.05), self._arrive, request, answer,
-                    fault)
+        seconds = world.rng.uniform(5, 100) if late else world.rng.uniform(0.001, 0.05)
+        world.later(seconds, self._arrive, request, answer, fault)
         if fault.action is Action.DELAY_MS and world.chance(fails / 8):
             world.counts["requests doubled"] += 1
             world.later(world.rng.uniform(0.001, 1), self._arrive, request, answer, fault)

@@ -20,9 +20,12 @@ _QUIET = frozenset({"feed", "circuit", "reserve"})
 
 @dataclass(slots=True)
 class _Lease:
+    """Until when a claim holds at least, and at most: the desk may move leases when the store's clock is put back."""
+
     fence: int
-    until_ms: float
     token: str
+    until_ms: float
+    at_least_until_ms: float
 
 
 class Watch:
@@ -57,6 +60,11 @@ class Watch:
     def _plain(self, args: tuple[Any, ...], reply: Any) -> str:
         return f"{args} -> {reply}"
 
+    def set_clock(self, before_ms: int) -> None:
+        """The store's clock was set."""
+        for lease in self._leases.values():
+            lease.at_least_until_ms -= max(0, before_ms - self.now_ms())
+
     def _accepted(self, args: tuple[Any, ...], reply: Any) -> str:
         self._world.counts["accepts"] += 1
         return f"{self._world.name(args[0])} {reply[0]}"
@@ -77,7 +85,7 @@ class Watch:
         self._world.counts["attempts"] += 1
         if job_id in self.results:
             self._world.broken(f"{name} was claimed after its end")
-        if held is not None and held.until_ms > self.now_ms():
+        if held is not None and held.at_least_until_ms > self.now_ms():
             self._world.broken(f"{name} was claimed under another's live lease")
         if fence <= self._fences[job_id]:
             self._world.broken(f"{name} was claimed with fence {fence} after {self._fences[job_id]}")
@@ -86,7 +94,8 @@ class Watch:
             self._world.broken(f"{name} was claimed with {fields.get('doubts', '0')} doubts, its own among them, after "
                                f"{self.open_calls[job_id]} calls that may have arrived")
         self._fences[job_id] = fence
-        self._leases[job_id] = _Lease(fence, self.now_ms() + lease_ms, token)
+        until_ms = self.now_ms() + lease_ms
+        self._leases[job_id] = _Lease(fence, token, until_ms, until_ms)
 
     def _recorded(self, args: tuple[Any, ...], reply: Any) -> str:
         fact, verdict = json.loads(args[0]), reply[0]
@@ -125,13 +134,13 @@ class Watch:
         return f"{self._world.name(job_id)} {json.loads(args[5])['code']} -> {reply}"
 
     def _fed(self, _: tuple[Any, ...], reply: Any) -> str:
-        for job_id in reply[::3]:
+        for job_id in reply[::2]:
             if job_id in self.results:
                 self._world.broken(f"{self._world.name(job_id)} was handed out after its end")
             held = self._leases.pop(job_id, None)
-            if held is not None and held.until_ms > self.now_ms():
+            if held is not None and held.at_least_until_ms > self.now_ms():
                 self._world.broken(f"{self._world.name(job_id)} was handed out under a live lease")
-        return " ".join(self._world.name(job_id) for job_id in reply[::3])
+        return " ".join(self._world.name(job_id) for job_id in reply[::2])
 
     def result(self, job_id: str) -> str:
         """A job's end as the store has it now, in short."""

@@ -95,7 +95,9 @@ class Weather:
 
     def _set_store_clock(self) -> None:
         self._world.counts["clock steps"] += 1
+        before_ms = self._world.watch.now_ms()
         self._world.clock.store_off = self._stepped(self._world.clock.store_off)
+        self._world.watch.set_clock(before_ms)
         self._world.disturb(60)
         self._said(f"the store's clock is now off by {self._world.clock.store_off:.1f} s")
 

@@ -19,6 +19,7 @@ from worker.loop import work
 from worker.machine import Machine
 from worker.main import create_desk
 from worker.processor import Processor
+from worker.progress import Progress
 from worker.reachability import Reachability
 from worker.stripe_processor import StripeProcessor
 
@@ -62,10 +63,13 @@ class Worker:
     def start(self) -> None:
         """Begin to feed and to take hints."""
         around = self._around
+        self._progress = Progress(around.settings.worker_threads, clock=around.world.loop.time)
+        self._progress.consumes(consuming=True)
         self._instance = Instance(self._calls, Ids(around.settings.instance_secret()))
         feeder = Feeder(instance=self._instance, store=self.desk.store, backlog=SimulatedBacklog(around.broker),
                         hinter=SimulatedHinter(around.broker, self.process), reachability=self.desk.reachability,
-                        threads=around.settings.worker_threads, calls_per_second=around.settings.hinted_per_second)
+                        progress=self._progress, threads=around.settings.worker_threads,
+                        calls_per_second=around.settings.hinted_per_second)
         around.world.loop.start(self.process, feeder.run())
         for thread in range(around.settings.worker_threads):
             around.world.loop.start(self.process, self._take_hints(thread))
@@ -74,11 +78,13 @@ class Worker:
         """One of Celery's threads, as worker.main has it work."""
         while True:
             lane, job_ids = self._holds[thread] = await self._around.broker.take(self.process)
+            self._progress.began()
             try:
                 await self._instance.check()
                 await work(self.desk, lane, job_ids)
             except Exception as failure:  # noqa: BLE001  # Celery logs it and goes on
                 self._around.world.say(self.process.name, f"a task ended with {type(failure).__name__}")
+            self._progress.ended()
             del self._holds[thread]
 
     @property
