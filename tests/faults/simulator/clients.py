@@ -74,8 +74,7 @@ class Clients:
         try:
             while True:
                 try:
-                    self._answered(new, await self._accept(new))
-                    return
+                    accepted = await self._accept(new)
                 except StoreUnavailable:
                     if self._world.chance(0.05):
                         self._world.counts["clients gave up"] += 1
@@ -83,6 +82,9 @@ class Clients:
                     await asyncio.sleep(self._world.rng.uniform(0.1, 3))
                 except IdempotencyConflict:
                     self._refused(new)
+                    return
+                else:
+                    self._answered(new, accepted)
                     return
         finally:
             self.active -= 1

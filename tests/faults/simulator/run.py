@@ -24,7 +24,6 @@ from tests.faults.simulator.weather import Weather
 from tests.faults.simulator.workers import Fleet, Surroundings, WrapProcessor
 from tests.faults.simulator.world import World
 from worker.pacing import BURST
-from worker.processor import Processor
 
 _KEY = "sk_test_fake"
 _SECRET = "simulated"
