@@ -98,7 +98,8 @@ def _stripe(seen: Picture) -> Iterator[str]:
             yield f"Stripe has a {kind} of {job_id}, which the store does not know"
         elif seen.jobs[job_id].book is Book.MOCK:
             yield f"{job_id} was mocked, and Stripe has its {kind}"
-    keys = {(request["job_id"], request["key"]) for request in seen.requests if request["method"] == "POST"}
+    keys = {(request["job_id"], request["key"]) for request in seen.requests
+            if request["method"] == "POST" and not request["path"].endswith("/cancel")}
     for job_id, count in Counter(job_id for job_id, _ in keys).items():
         if count > 1:
             yield f"{job_id} was sent under {count} keys"

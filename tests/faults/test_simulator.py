@@ -95,7 +95,7 @@ WRONG = (
     Variant("money booked as often as it is told",
             _edited("record", "if redis.call('HEXISTS', root .. 'ledger:seen', seen) == 1 then return end")),
     Variant("a live lease taken over",
-            _edited("claim", "  if tonumber(job.lease_until_ms or '0') > now then return 'running' end\n")),
+            _edited("claim", "then return 'running' end", "then end")),
     Variant("an end that stays due", _edited("record", "    never_due(id, job)\n")),
     Variant("a fence that nobody asks for",
             _edited("release", "if not leased or job.fence ~= fence then", "if not leased then")),

@@ -114,8 +114,8 @@ class Clients:
 
     def _new(self, asked: Request, route: str, n: int) -> NewJob:
         settings = self._around.settings
-        made = new_job(asked, job_id=self._ids.job(LOCAL_CALLER, route, f"{route} {n}"), caller=LOCAL_CALLER,
-                       settings=settings)
+        made = new_job(asked, ids=self._ids, job_id=self._ids.job(LOCAL_CALLER, route, f"{route} {n}"),
+                       caller=LOCAL_CALLER, settings=settings)
         return replace(made, lane=Lane.BULK) if self._world.chance(0.2) else made
 
     def _charge(self, n: int) -> NewJob:

@@ -14,7 +14,7 @@ from tests.faults.simulator.store import StoreServer
 
 _SHOWN = ("charges", "attempts", "calls to Stripe", "kills", "kills at work", "freezes", "clock steps", "mocked",
           "store requests lost", "store replies lost", "requests lost", "answers lost", "requests doubled",
-          "hints lost", "hints doubled", "conflicts")
+          "hints lost", "hints doubled", "conflicts", "given up")
 _SEEDS_TOGETHER = 4
 
 

@@ -15,6 +15,8 @@ from shared.jobs import Book, Lane, Status
 from shared.redis_calls import ROOT
 from shared.settings import Settings
 from shared.stripe_params import idempotency_key
+from standin.accounts import account_of
+from standin.records import EffectKind
 from tests.faults import invariants
 from tests.faults.simulator.clients import Clients
 from tests.faults.simulator.clock import NothingLeft, Process
@@ -27,14 +29,15 @@ from worker.pacing import BURST
 
 _KEY = "sk_test_fake"
 _SECRET = "simulated"
-_MOST_SECONDS = 4 * 24 * 3600.0
+_ACCOUNT = account_of(f"Bearer {_KEY}")
+_MOST_SECONDS = 12 * 24 * 3600.0
 """What has not come to rest by then never will."""
 _STEP_SECONDS = 1.0
 _BEFORE_SECONDS = 0.2
 """How long before something happens those who sleep awake."""
 _LATE_SECONDS = 0.6
 """How much later than its slot a call may begin: what a slot keeps, and the ways to the store and back."""
-_UNEXPECTED = frozenset({"attempt_failed", "tick_failed", "reach_not_checked"})
+_UNEXPECTED = frozenset({"attempt_failed", "tick_failed", "reach_not_checked", "reconcile_failed"})
 """Log lines that only a mistake writes."""
 
 
@@ -173,7 +176,9 @@ class _Simulation:
         return found
 
     def _left(self) -> dict[str, Status]:
-        """Jobs that may stay as they are: nobody pays, Stripe keeps a 500, or they killed their workers."""
+        """Jobs that may stay as they are: nobody pays, Stripe keeps a 500, or they killed their workers. After days the
+        first are canceled and the second given up, so a seed of days leaves only what waits in the mock or at a bank.
+        """
         left = {job_id: Status.PENDING for job_id in self._members(Status.PENDING) if self._is_unpaid(job_id)}
         left |= {job_id: Status.UNKNOWN for job_id in self._members(Status.UNKNOWN) if self._is_kept_failure(job_id)}
         return left | {job_id: Status.PARKED for job_id in self._members(Status.PARKED) if self._is_poison(job_id)}
@@ -181,24 +186,22 @@ class _Simulation:
     def _is_unpaid(self, job_id: str) -> bool:
         if self._field(job_id, "book") == Book.MOCK:
             return True
-        record = self._around.stripe.store.get(self._account, self._field(job_id, "stripe_id"))
-        return record is not None and record.body["status"] not in ("succeeded", "canceled")
+        record = self._around.stripe.store.get(_ACCOUNT, self._field(job_id, "stripe_id"))
+        waits_for = ("processing",) if self._world.climate.days else ("processing", "requires_action")
+        return record is not None and record.body["status"] in waits_for
 
     def _is_kept_failure(self, job_id: str) -> bool:
+        """Whether Stripe answers this key with nothing but a 500, and did nothing: what it did, its lists tell."""
         spec = self._world.specs[job_id]
-        saved = self._around.stripe.store.saved(self._account, idempotency_key(job_id, spec.kind))
-        return saved is not None and saved.status >= 500
+        saved = self._around.stripe.store.saved(_ACCOUNT, idempotency_key(job_id, spec.kind))
+        did = any(self._world.watch.effects[job_id, kind] for kind in EffectKind)
+        return not self._world.climate.days and saved is not None and saved.status >= 500 and not did
 
     def _is_poison(self, job_id: str) -> bool:
         return bool(json.loads(self._field(job_id, "error"))["code"] == "poison")
 
     def _field(self, job_id: str, name: str) -> str:
         return self._store.link.raw("HGET", f"{ROOT}job:{job_id}", name) or ""
-
-    @property
-    def _account(self) -> str:
-        """The account's name at the stand-in."""
-        return next((entry["account"] for entry in self._around.stripe.store.effects()), "")
 
     async def _check(self) -> None:
         world, stripe = self._world, self._around.stripe

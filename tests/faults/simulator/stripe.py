@@ -82,7 +82,7 @@ class Stripe:
         self._world = world
         self.store = WatchedStore(world)
         self.peer = Peer(self.store, TrueClock(world.clock))
-        self.fails = world.climate.stripe_fails
+        self.fails, self.lags = world.climate.stripe_fails, world.climate.stripe_lags
         self.mood: Action | None = None
         """A spell in which every call gets this answer."""
         self.slow = False
@@ -101,8 +101,8 @@ class Stripe:
             else:
                 self.failures_kept += 1
         seconds = rng.uniform(0.03, 0.4)
-        if self.slow or world.chance(self.fails / 4):
-            seconds = rng.choice((1.0, 5.0, 28.0, 35.0, 70.0, 150.0)) * rng.uniform(0.8, 1.2)
+        if self.lags and (self.slow or world.chance(self.lags)):
+            seconds = rng.choice((world.climate.lease_seconds, 1.0, 5.0, 28.0, 35.0, 70.0, 150.0)) * rng.uniform(0.8, 1.4)
         effect = world.chance(0.5) if action in _SPOILED else None
         return Fault(action or Action.DELAY_MS, delay_ms=1000 * seconds, effect=effect, dice=rng)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.jobs import FINAL, Kind, Mode, Status
 from shared.redis_calls import ROOT
-from standin.records import Effect
+from standin.records import Effect, EffectKind
 from tests.faults.simulator.store import Link
 from tests.faults.simulator.world import World
 
@@ -102,7 +102,9 @@ class Watch:
         job_id = fact["job"]
         name = self._world.name(job_id)
         if verdict == "recorded":
-            if fact["basis"] != "fact":
+            if fact["basis"] == "absence":
+                self._gave_up(job_id)
+            elif fact["basis"] != "fact":
                 self._guessed(job_id, fact)
             if job_id in self.results:
                 self._world.broken(f"{name} came to a second end")
@@ -120,6 +122,11 @@ class Watch:
             self._world.counts["mocked"] += 1
             if self.open_calls[job_id]:
                 self._world.broken(f"{name} was mocked after a call that may have arrived")
+
+    def _gave_up(self, job_id: str) -> None:
+        self._world.counts["given up"] += 1
+        if any(self.effects[job_id, kind] for kind in EffectKind):
+            self._world.broken(f"{self._world.name(job_id)} was given up, and Stripe has it")
 
     def _needs_lease(self, job_id: str, fence: int, what: str) -> None:
         held = self._leases.get(job_id)

@@ -1,4 +1,4 @@
-"""Worker processes: each with the desk that a real one makes, its threads of Celery, and its feeder."""
+"""Worker processes: each with the desk that a real one makes, its threads of Celery, its feeder, its rounds."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +21,8 @@ from worker.main import create_desk
 from worker.processor import Processor
 from worker.progress import Progress
 from worker.reachability import Reachability
+from worker.reconcile import Reconcile
+from worker.reconcile_rounds import ReconcileRounds
 from worker.stripe_processor import StripeProcessor
 
 WrapProcessor = Callable[[Processor], Processor]
@@ -52,10 +54,10 @@ class Worker:
         circuit = Circuit(self._calls)
         desk = create_desk(around.settings, self._calls, circuit, worker=self.process.name)
         assert around.settings.stripe_secret_key is not None
-        stripe = StripeProcessor(api_key=around.settings.stripe_secret_key.get_secret_value(),
-                                 api_base=around.settings.stripe_api_base, api_version=STRIPE_API_VERSION,
-                                 http=SimulatedHTTP(world, around.stripe, around.network, self.process))
-        return replace(desk, stripe=around.wrap(stripe),
+        self._stripe = StripeProcessor(api_key=around.settings.stripe_secret_key.get_secret_value(),
+                                       api_base=around.settings.stripe_api_base, api_version=STRIPE_API_VERSION,
+                                       http=SimulatedHTTP(world, around.stripe, around.network, self.process))
+        return replace(desk, stripe=around.wrap(self._stripe),
                        reachability=Reachability(circuit, self.process.name,
                                                  partial(around.network.connect, self.process)),
                        machine=Machine(world.clock.lasted, world.clock.host_ms, world.rng.uniform))
@@ -70,7 +72,9 @@ class Worker:
                         hinter=SimulatedHinter(around.broker, self.process), reachability=self.desk.reachability,
                         progress=self._progress, threads=around.settings.worker_threads,
                         calls_per_second=around.settings.hinted_per_second)
+        rounds = ReconcileRounds(self.desk, Reconcile(self.desk, self._stripe, self._calls), self._instance)
         around.world.loop.start(self.process, feeder.run())
+        around.world.loop.start(self.process, rounds.run())
         for thread in range(around.settings.worker_threads):
             around.world.loop.start(self.process, self._take_hints(thread))
 
