@@ -41,5 +41,6 @@ class Climate:
             calls_per_second=per_second, fallback=rng.choice((Fallback.MOCK, Fallback.MOCK, Fallback.DEFER)),
             seconds=rng.uniform(20, 60) + charges / per_second, between_strikes=rng.choice((1.5, 3.0, 6.0)),
             store_loses=rng.choice((0.0, 0.005, 0.02)), stripe_fails=rng.choice((0.02, 0.1, 0.3)),
-            stripe_lags=rng.choice((0.0, 0.05, 0.4)), hints_lost=rng.choice((0.0, 0.05, 0.5)), resubmits=rng.choice((0.05, 0.3)),
+            stripe_lags=rng.choice((0.0, 0.05, 0.4)),
+            hints_lost=rng.choice((0.0, 0.05, 0.5)), resubmits=rng.choice((0.05, 0.3)),
             saved_failures=rng.choice((0, 1, 3)), days=rng.random() < 0.08)

@@ -5,7 +5,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVarTuple
 
 EPOCH = 1_795_000_000.0
 """When every simulation begins."""
@@ -57,6 +57,8 @@ class Process:
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 """On behalf of which process the loop runs something; None: of the world around them."""
 
+Ts = TypeVarTuple("Ts")
+
 _Held = tuple[asyncio.Handle, Callable[..., Any], tuple[Any, ...], Context]
 
 
@@ -97,14 +99,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             process.began(task)
         return task
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts,
+                  context: Context | None = None) -> asyncio.Handle:
         if self._frozen:
             process = PROCESS.get() if context is None else context.get(PROCESS)
             if process is not None and process in self._frozen:
                 return self._hold(process, callback, args, context or copy_context())
         return super().call_soon(callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Callable[..., Any], *args: Any,
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts,
                 context: Context | None = None) -> asyncio.TimerHandle:
         made: list[asyncio.TimerHandle] = []
         made.append(super().call_at(when, self._due, made, callback, args, context=context))

@@ -102,7 +102,8 @@ class Stripe:
                 self.failures_kept += 1
         seconds = rng.uniform(0.03, 0.4)
         if self.lags and (self.slow or world.chance(self.lags)):
-            seconds = rng.choice((world.climate.lease_seconds, 1.0, 5.0, 28.0, 35.0, 70.0, 150.0)) * rng.uniform(0.8, 1.4)
+            lags = (world.climate.lease_seconds, 1.0, 5.0, 28.0, 35.0, 70.0, 150.0)
+            seconds = rng.choice(lags) * rng.uniform(0.8, 1.4)
         effect = world.chance(0.5) if action in _SPOILED else None
         return Fault(action or Action.DELAY_MS, delay_ms=1000 * seconds, effect=effect, dice=rng)
 
