@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from shared.broker import grace_ms
+from shared.epoch import Epoch
 from shared.errors import IdempotencyConflict, StoreUnavailable
 from shared.ids import Ids
 from shared.jobs import LOCAL_CALLER, Job, Kind, Lane, NewJob
@@ -35,6 +36,7 @@ class Clients:
         self._store, self._payments = JobStore(calls), Payments(calls)
         self._hinter = SimulatedHinter(around.broker, self._process)
         self._ids = Ids(around.settings.instance_secret())
+        self._epoch = Epoch(calls, self._ids)
         self._asked_otherwise: set[str] = set()
         self.accepted: dict[str, NewJob] = {}
         """What was answered with 202, as it was asked for."""
@@ -91,6 +93,7 @@ class Clients:
 
     async def _accept(self, new: NewJob) -> Accepted:
         """As the front door does: hinted it is due a little later, else at once."""
+        await self._epoch.check()
         hinted = self._world.chance(0.9)
         delay_ms = grace_ms(Lane.INTERACTIVE, threads=self._around.settings.worker_threads,
                             calls_per_second=self._around.settings.hinted_per_second) if hinted else 0

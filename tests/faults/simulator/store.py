@@ -94,6 +94,10 @@ class Store:
         self._world.watch.script(who, name, args, reply)
         return reply
 
+    def evaluate(self, name: str, key: str, args: tuple[Any, ...]) -> Any:
+        """Run a script that names what it writes, in whatever store this is."""
+        return self.link.raw("EVALSHA", self._scripts[name][0], 2, ROOT, key, *args, *self.time())
+
     def time(self) -> tuple[int, int]:
         """What the server's TIME would say."""
         micros = round(self._world.clock.store() * 1_000_000)
@@ -114,12 +118,16 @@ class SimulatedCalls(RedisCalls):
     def __init__(self, world: World, store: Store, process: Process) -> None:
         # Not the base's: this has neither connections nor a queue.
         self._world, self._store, self._process = world, store, process
+        self.guard = None
 
     async def close(self) -> None:
         """Nothing to let go of."""
 
     async def script(self, name: str, *args: str | float) -> Any:
         return await self._ask(self._store.script, self._process.name, name, args)
+
+    async def evaluate(self, name: str, key: str, *args: str | float) -> Any:
+        return await self._ask(self._store.evaluate, name, key, args)
 
     async def call(self, *command: Any) -> Any:
         return await self._ask(self._store.call, *command)
@@ -149,8 +157,9 @@ class SimulatedCalls(RedisCalls):
         try:
             reply = act(*args)
         except redis.ResponseError as mistake:
-            world.broken(f"the store refuses {args[:2]}: {mistake}")
-            world.later(0.001, _settle, answer, StoreUnavailable("A mistake."))
+            if act == self._store.script:
+                world.broken(f"the store refuses {args[:2]}: {mistake}")
+            world.later(0.001, _settle, answer, mistake)
             return
         if loses_reply:
             world.counts["store replies lost"] += 1

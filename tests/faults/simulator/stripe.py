@@ -116,7 +116,8 @@ class Stripe:
             answer = Answer(200, b"{}")
             if fault.executes:
                 answer = await self.peer.answer(visit)
-                self._note_payable(visit.entry.job_id, answer)
+                if (request.method, request.path) == ("POST", "/v1/payment_intents"):
+                    self._note_payable(visit.entry.job_id, answer)
             return spoil(answer, fault) if fault.action in _SPOILED else answer
         finally:
             self.under_way -= 1

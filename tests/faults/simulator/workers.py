@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import partial
 
 from shared.circuit import Circuit
+from shared.epoch import Epoch
 from shared.ids import Ids
-from shared.instance import Instance
 from shared.settings import STRIPE_API_VERSION, Settings
 from tests.faults.simulator.broker import Broker, Hint, SimulatedBacklog, SimulatedHinter
 from tests.faults.simulator.clock import Process
@@ -67,12 +67,12 @@ class Worker:
         around = self._around
         self._progress = Progress(around.settings.worker_threads, clock=around.world.loop.time)
         self._progress.consumes(consuming=True)
-        self._instance = Instance(self._calls, Ids(around.settings.instance_secret()))
-        feeder = Feeder(instance=self._instance, store=self.desk.store, backlog=SimulatedBacklog(around.broker),
+        self._epoch = Epoch(self._calls, Ids(around.settings.instance_secret()))
+        feeder = Feeder(epoch=self._epoch, store=self.desk.store, backlog=SimulatedBacklog(around.broker),
                         hinter=SimulatedHinter(around.broker, self.process), reachability=self.desk.reachability,
                         progress=self._progress, threads=around.settings.worker_threads,
                         calls_per_second=around.settings.hinted_per_second)
-        rounds = ReconcileRounds(self.desk, Reconcile(self.desk, self._stripe, self._calls), self._instance)
+        rounds = ReconcileRounds(self.desk, Reconcile(self.desk, self._stripe, self._calls), self._epoch)
         around.world.loop.start(self.process, feeder.run())
         around.world.loop.start(self.process, rounds.run())
         for thread in range(around.settings.worker_threads):
@@ -84,7 +84,7 @@ class Worker:
             lane, job_ids = self._holds[thread] = await self._around.broker.take(self.process)
             self._progress.began()
             try:
-                await self._instance.check()
+                await self._epoch.check()
                 await work(self.desk, lane, job_ids)
             except Exception as failure:  # noqa: BLE001  # Celery logs it and goes on
                 self._around.world.say(self.process.name, f"a task ended with {type(failure).__name__}")
