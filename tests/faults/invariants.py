@@ -110,8 +110,9 @@ def _books(seen: Picture) -> Iterator[str]:
     at_stripe = {effect["job_id"]: effect["amount"] for effect in seen.effects
                  if effect["kind"] == "charge" and effect["job_id"] not in seen.left}
     real = {job_id: cents for job_id, cents in seen.booked.items() if seen.jobs[job_id].book is not Book.MOCK}
-    if real != at_stripe:
-        yield f"booked {real}, but Stripe has {at_stripe}"
+    for job_id in sorted({*real, *at_stripe}):
+        if real.get(job_id) != at_stripe.get(job_id):
+            yield f"booked {real.get(job_id)} cents of {job_id}, but Stripe has {at_stripe.get(job_id)}"
     if seen.totals[Book.TEST].processed_cents != sum(at_stripe.values()):
         yield f"the totals say {seen.totals[Book.TEST]}, Stripe has {sum(at_stripe.values())}"
     mocked = sum(job.amount_cents or 0 for job in seen.jobs.values() if job.book is Book.MOCK

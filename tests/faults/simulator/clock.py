@@ -92,7 +92,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.awake
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **how: Any) -> asyncio.Task[Any]:
+    def _begin(self, loop: asyncio.AbstractEventLoop, coro: Any, /, **how: Any) -> asyncio.Task[Any]:
         task = asyncio.Task(coro, loop=loop, **how)
         process = PROCESS.get()
         if process is not None:
