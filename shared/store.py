@@ -164,6 +164,7 @@ class JobStore:
         failpoint("get.before")
         fields, secret = await asyncio.gather(self._calls.call("HGETALL", _job_key(job_id)),
                                               self._calls.call("GET", f"{ROOT}secret:{job_id}"))
+        failpoint("get.after")
         return _job(fields, secret) if fields else None
 
     async def page(self, *, caller: str, limit: int, status: Status | None = None, kind: Kind | None = None,
@@ -217,19 +218,15 @@ class JobStore:
         Sent again with its token after a lost reply, it answers the same jobs. Each gets a fence, and, unless its mode
         is `none`, a doubt. A job with a crash behind it is leased only to a caller whose process runs nothing else.
         """
-        failpoint("claim.before")
         answers = await self._calls.script("claim", claim_token, lease_ms, mode, account, BLIND_RESEND_MS,
                                            CRASHES_THAT_PARK, _flag(alone), *job_ids)
-        failpoint("claim.after")
         jobs = (_job(dict(zip(answer[2::2], answer[3::2], strict=True)), None)
                 for answer in answers if answer[1] == "claimed")
         return Claimed(jobs, [answer[0] for answer in answers if answer[1] == "crashed"])
 
     async def record(self, answer: Answer, *, deadline_seconds: float) -> Recorded:
         """Record an answer with its money, once. Safe to say again: a lost reply is asked again until the deadline."""
-        failpoint("record.before")
         verdict, _ = await self._until(deadline_seconds, "record", answer.text())
-        failpoint("record.after")
         return Recorded(verdict)
 
     async def release(self, job: Job, *, error: Mapping[str, Any], delay_ms: int, unsent: bool, answered: bool,
@@ -238,17 +235,13 @@ class JobStore:
 
         `unsent`: proof that this attempt sent nothing takes its own doubt away. `answered`: Stripe is reachable.
         """
-        failpoint("release.before")
         said = await self._until(2.0, "release", job.id, job.fence, _flag(unsent), _flag(answered), delay_ms,
                                  json.dumps(error), Status.PARKED if park else "")
-        failpoint("release.after")
         return None if said == "fenced" else Status(said)
 
     async def feed(self, lane: Lane, *, most: int, grace_ms: int) -> list[Due]:
         """Hand out up to `most` jobs that are due in a lane; they are due again after the grace."""
-        failpoint("feed.before")
         flat = await self._calls.script("feed", lane, most, grace_ms)
-        failpoint("feed.after")
         return [Due(job_id, kind, int(crashes))
                 for job_id, kind, crashes in zip(flat[0::3], flat[1::3], flat[2::3], strict=True)]
 

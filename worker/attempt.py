@@ -76,7 +76,11 @@ async def attempt(desk: Desk, job: Job, *, has_slot: bool) -> str:
 async def _look(desk: Desk, job: Job, *, has_slot: bool) -> str:
     """Ask how a pending job's object stands; it changes only by what is seen. In the mock nothing happens to one."""
     stripe = desk.stripe if has_slot and job.book is not Book.MOCK else None
-    outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await stripe.look(job)
+    outcome: Outcome = NotSent("nobody_to_ask")
+    if stripe is not None:
+        failpoint("look.before")
+        outcome = await stripe.look(job)
+        failpoint("look.after")
     if isinstance(outcome, Settled):
         return await _settle(desk, job, outcome, None)
     await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."),

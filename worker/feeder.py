@@ -7,6 +7,7 @@ import structlog
 
 from shared.broker import Backlog, Hinter, grace_ms, hints_cap
 from shared.errors import StoreUnavailable
+from shared.failpoints import failpoint
 from shared.instance import Instance
 from shared.jobs import Lane
 from shared.store import JobStore
@@ -42,9 +43,11 @@ class Feeder:
     async def tick(self) -> int:
         """One round; answers how many jobs were handed out."""
         try:
+            failpoint("tick.before")
             await self._instance.check()
             reach = await self._reachability.beat(threads=self._threads)
             handed = sum([await self._feed(lane, threads=reach.threads or self._threads) for lane in Lane])
+            failpoint("tick.after")
         except StoreUnavailable:
             self._note(away=True)
             return 0

@@ -10,6 +10,7 @@ from typing import Any
 import stripe
 import structlog
 
+from shared.failpoints import failpoint
 from shared.jobs import Job, Kind
 from shared.results import Customer, Payment
 from shared.stripe_params import JOB_METADATA_KEY, idempotency_key
@@ -101,11 +102,20 @@ class StripeProcessor:
         return await self._call(job, "get", f"{_INTENTS}/{intent_id}", {"stripe_version": job.api_version}, read)
 
     async def _call(self, job: Job, method: str, path: str, arguments: Mapping[str, Any], read: "_Reader") -> Outcome:
+        outcome = await self._answered(job, method, path, arguments, read)
+        failpoint("classify.after")
+        return outcome
+
+    async def _answered(self, job: Job, method: str, path: str, arguments: Mapping[str, Any],
+                        read: "_Reader") -> Outcome:
         """One call, raw: building StripeObjects from the answer would cost a third of its CPU and carry the key."""
         request_id: str | None = None
         try:
-            async with asyncio.timeout(self._call_seconds):
-                response = await self._client.raw_request_async(method, path, **arguments)
+            try:
+                async with asyncio.timeout(self._call_seconds):
+                    response = await self._client.raw_request_async(method, path, **arguments)
+            finally:
+                failpoint("classify.before")
             request_id = _request_id(response.headers)
             return read(_mapping(response.data))
         except ConnectionFailed as failure:

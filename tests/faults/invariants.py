@@ -1,13 +1,15 @@
 """What must hold when a test ends, whatever it broke, read from the store and the stand-in."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shared.jobs import Book, Job, Kind, Lane, Status
-from shared.ledger import EntryKind, Totals
-from shared.redis_calls import ROOT
+from shared.ledger import EntryKind, Ledger, Totals
+from shared.redis_calls import ROOT, RedisCalls
+from shared.store import JobStore
+from standin.client import Standin
 from tests.faults.desk_processes import DeskProcesses
 
 _WAITING = frozenset({Status.RETRYING, Status.UNKNOWN, Status.PENDING})
@@ -18,7 +20,7 @@ class _Picture:
     """The store and the stand-in, read when nothing moves any more."""
 
     jobs: dict[str, Job]
-    left: dict[str, Status]
+    left: Mapping[str, Status]
     ends: Counter[str]
     """How often each job came to an end, by its events."""
     indexes: dict[Status, set[str]]
@@ -33,31 +35,40 @@ class _Picture:
 async def check(desk: DeskProcesses) -> None:
     """Wait for every job's end, then fail with each invariant that does not hold."""
     await desk.settled()
-    differences = [f"the ledger: {difference}" for difference in await desk.ledger.differences()]
-    picture = await _look(desk)
-    lost = [f"{job_id} was accepted and is lost" for job_id in desk.accepted if job_id not in picture.jobs]
-    broken = [*lost, *differences, *_jobs(picture), *_stripe(picture), *_books(picture), *_indexes(picture)]
+    broken = await violations(desk.calls, desk.standin, accepted=desk.accepted, left=desk.left)
     assert not broken, "\n".join([*broken, desk.told()])
 
 
-async def _look(desk: DeskProcesses) -> _Picture:
-    call = desk.calls.call
-    ids = await call("ZRANGE", f"{ROOT}jobs", 0, -1)
+async def violations(calls: RedisCalls, standin: Standin, *, accepted: Iterable[str],
+                     left: Mapping[str, Status]) -> list[str]:
+    """Each invariant that does not hold now that nothing moves any more, in one sentence.
+
+    `left`: the jobs that may stand as they do without having ended.
+    """
+    differences = [f"the ledger: {difference}" for difference in await Ledger(calls).differences()]
+    picture = await _look(calls, standin, left)
+    lost = [f"{job_id} was accepted and is lost" for job_id in accepted if job_id not in picture.jobs]
+    return [*lost, *differences, *_jobs(picture), *_stripe(picture), *_books(picture), *_indexes(picture)]
+
+
+async def _look(calls: RedisCalls, standin: Standin, left: Mapping[str, Status]) -> _Picture:
+    call, ledger = calls.call, Ledger(calls)
     ends: Counter[str] = Counter()
     for _, flat in await call("XRANGE", f"{ROOT}events", "-", "+"):
         fields = dict(zip(flat[0::2], flat[1::2], strict=True)) if isinstance(flat, list) else flat
         if fields["event"] in {f"job.{status}" for status in Status if status.final}:
             ends[fields["job_id"]] += 1
     booked: dict[str, int] = Counter()
-    async for _, entry in desk.ledger.entries():
+    async for _, entry in ledger.entries():
         assert entry["kind"] == EntryKind.CAPTURED, "no test here moves money in another way"
         booked[entry["job"]] += int(entry["cents"])
     return _Picture(
-        jobs={job_id: await desk.job(job_id) for job_id in ids}, left=desk.left, ends=ends,
+        jobs={job.id: job for job in [await JobStore(calls).get(job_id)
+                                      for job_id in await call("ZRANGE", f"{ROOT}jobs", 0, -1)] if job is not None},
+        left=left, ends=ends,
         indexes={status: set(await call("ZRANGE", f"{ROOT}jobs:{status}", 0, -1)) for status in Status},
         due={job_id for lane in Lane for job_id in await call("ZRANGE", f"{ROOT}due:{lane}", 0, -1)},
-        booked=booked, totals=await desk.ledger.totals(), effects=desk.standin.effects(),
-        requests=desk.standin.requests())
+        booked=booked, totals=await ledger.totals(), effects=standin.effects(), requests=standin.requests())
 
 
 def _jobs(seen: _Picture) -> Iterator[str]:
