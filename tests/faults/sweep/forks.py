@@ -19,10 +19,13 @@ from cli.servers import EmbeddedServer
 from shared import failpoints
 from tests.faults.sweep.combinations import Crash, Stop
 
-WENT_ON = 87
-"""The exit code of a process that came to its end although its failpoint was reached."""
 _LONGEST_SECONDS = 60.0
 _NOTE_BYTES = 1 << 16
+
+
+Arm = Callable[[], None]
+"""Called by a forked process when it is built and its failpoint is to be armed."""
+Main = Callable[[Arm], Coroutine[Any, Any, None]]
 
 
 class Note:
@@ -66,8 +69,9 @@ class Forks:
         self._store = store
         self._log = log
         self.note = Note()
+        self._passed: Counter[str] | None = None
 
-    def run(self, main: Callable[[], Coroutine[Any, Any, None]], stop: Stop | None, *, watched: bool = False) -> Ended:
+    def run(self, main: Main, stop: Stop | None, *, watched: bool = False) -> Ended:
         """Run a coroutine in a process of its own until it ends, is stopped, or has taken too long."""
         self.note.clear()
         store_id = self._store_id()
@@ -77,8 +81,7 @@ class Forks:
         store_died = self._wait(child, store_id)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
-        reached = stop is not None and (code in (failpoints.EXIT_CODE, WENT_ON) if stop.crash is not Crash.STORE
-                                        else store_died)
+        reached = stop is not None and (store_died if stop.crash is Crash.STORE else code == failpoints.EXIT_CODE)
         return Ended(code, store_died, reached, Counter(self.note.read().get("passed", {})))
 
     def _store_id(self) -> int:
@@ -112,35 +115,36 @@ class Forks:
         self._store.kill()
         self._store.start()
 
-    def _be_child(self, main: Callable[[], Coroutine[Any, Any, None]], stop: Stop | None, store_id: int, *,
+    def _be_child(self, main: Main, stop: Stop | None, store_id: int, *,
                   watched: bool) -> None:
         code = 1
         try:
             log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            passed = failpoints.watch() if watched else None
-            if stop is not None:
-                _arm(stop, store_id)
-            asyncio.run(main())
-            if passed is not None:
-                self.note.write(passed=passed)
-            code = WENT_ON if stop is not None and not failpoints.left() else 0
-        except BaseException:
+            asyncio.run(main(lambda: self._arm(stop, store_id, watched=watched)))
+            if self._passed is not None:
+                self.note.write(passed=self._passed)
+            code = 0
+        except BaseException:  # noqa: BLE001  # it is told in the log, and by the exit code
             traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
 
+    def _arm(self, stop: Stop | None, store_id: int, *, watched: bool) -> None:
+        if watched:
+            self._passed = failpoints.watch()
+        if stop is None or watched:
+            return
 
-def _arm(stop: Stop, store_id: int) -> None:
-    def kill_store(_: str) -> None:
-        end = os.pidfd_open(store_id)
-        os.kill(store_id, signal.SIGKILL)
-        select.select([end], [], [])  # from here on nothing is answered any more
-        if stop.crash is Crash.BOTH:
-            os._exit(failpoints.EXIT_CODE)
+        def kill_store(_: str) -> None:
+            end = os.pidfd_open(store_id)
+            os.kill(store_id, signal.SIGKILL)
+            select.select([end], [], [])  # from here on nothing is answered any more
+            if stop.crash is Crash.BOTH:
+                os._exit(failpoints.EXIT_CODE)
 
-    action = failpoints.Action.EXIT if stop.crash is Crash.EXIT else failpoints.Action.CALL
-    failpoints.arm(f"{stop.failpoint}={action}@{stop.nth}", kill_store)
+        action = failpoints.Action.EXIT if stop.crash is Crash.EXIT else failpoints.Action.CALL
+        failpoints.arm(f"{stop.failpoint}={action}@{stop.nth}", kill_store)

@@ -1,5 +1,6 @@
-"""What a forked process of the sweep does: one submission at the front door, or one round of a worker, real code both."""
+"""What a forked process of the sweep does: a submission at the front door, or one round of a worker."""
 
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -45,9 +46,11 @@ class Submission:
     key: str
 
 
-async def submit(settings: Settings, submission: Submission, answered: Callable[[int], None]) -> None:
+async def submit(settings: Settings, submission: Submission, arm: Callable[[], None],
+                 answered: Callable[[int], None]) -> None:
     """The front door from its start to its end, and one client; `answered` is told the status it got."""
-    app = create_app(settings)
+    app = create_app(settings)  # arms what its settings say, which is nothing
+    arm()
     async with (app.router.lifespan_context(app),
                 httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://desk", timeout=20) as client):
         response = await client.post(submission.path, json=submission.body,
@@ -55,8 +58,9 @@ async def submit(settings: Settings, submission: Submission, answered: Callable[
         answered(response.status_code)
 
 
-async def work_once(settings: Settings, name: str, *, patience_seconds: float) -> None:
+async def work_once(settings: Settings, name: str, arm: Callable[[], None], *, patience_seconds: float) -> None:
     """One round of a worker from its start to its end: a tick, what that hints, the logs."""
+    arm()
     calls = with_moved_clock(RedisCalls.connect(settings.redis_url.get_secret_value(),
                                                 deadline_seconds=STORE_DEADLINE_SECONDS))
     circuit = Circuit(calls)
@@ -109,7 +113,5 @@ async def _follow(events: Events, folder_path: Path) -> None:
 
 async def _unless_away(do: Callable[[], Awaitable[object]]) -> None:
     """What a worker cannot do while the store is away it does another time."""
-    try:
+    with contextlib.suppress(StoreUnavailable):
         await do()
-    except StoreUnavailable:
-        pass

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Self, TypeVar
 
 import redis
 
 from cli.servers import STORE, EmbeddedServer
-from shared.circuit import Circuit
+from shared import failpoints
 from shared.events import Log, Position, render
 from shared.ids import Ids
-from shared.jobs import Job, Status
+from shared.jobs import Job
 from shared.redis_calls import ROOT, RedisCalls
 from shared.settings import Settings
 from shared.store import JobStore
@@ -85,9 +85,9 @@ class Rig:
         self._folder = folder
         self._store = EmbeddedServer(STORE, folder / "data")
         self._ids = Ids("sweep")
-        self._begun = 0
+        self._begun = self._workers = 0
 
-    def __enter__(self) -> "Rig":
+    def __enter__(self) -> Self:
         self._store.start()
         self._standin = Standin.start(db=self._folder / "standin.sqlite")
         self._forks = Forks(self._store, self._folder / "processes.log")
@@ -108,7 +108,7 @@ class Rig:
         run = _Run(combination, watched=watched)
         try:
             fault_played = self._play(run)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001  # whatever it was, it is told with the combination
             run.broken.append(f"it could not be run: {type(failure).__name__}: {failure}")
             fault_played = False
         reached = (*run.reached, *[False] * (len(combination.stops) - len(run.reached)))
@@ -183,8 +183,8 @@ class Rig:
         sent, note = submission(run.combination.shape, f"sweep-{self._begun}"), self._forks.note
         for _ in range(5):
             stop = run.stop if run.stop and run.stop.process is Process.WEB else None
-            ended = self._forks.run(lambda: submit(settings, sent, lambda status: note.write(status=status)), stop,
-                                    watched=run.watched)
+            ended = self._forks.run(lambda arm: submit(settings, sent, arm, lambda status: note.write(status=status)),
+                                    stop, watched=run.watched)
             self._note(run, ended, stop)
             if note.read().get("status") == 202:
                 return self._ids.job("local", sent.path, sent.key)
@@ -231,23 +231,23 @@ class Rig:
         if due_ms is not None:
             move_to(self._redis, due_ms)
         hangs = run is not None and FAULTS[run.combination.fault].hangs
-        self._begun_workers = getattr(self, "_begun_workers", 0) + 1
+        self._workers += 1
         return self._forks.run(
-            lambda: work_once(settings, f"w{self._begun_workers}",
-                              patience_seconds=IMPATIENT_SECONDS if hangs else PATIENT_SECONDS),
-            stop, watched=run is not None and run.watched)
+            lambda arm: work_once(settings, f"w{self._workers}", arm,
+                                  patience_seconds=IMPATIENT_SECONDS if hangs else PATIENT_SECONDS),
+            stop, watched=run is not None and run.watched and not run.combination.stops)
 
     def _note(self, run: _Run, ended: Ended, stop: Stop | None) -> None:
         run.passed |= ended.passed
         if ended.reached:
             run.reached.append(True)
-        expected = {0} if stop is None else {0, 86, 87}
+        expected = {0} if stop is None else {0, failpoints.EXIT_CODE}
         if ended.exit_code not in expected:
-            run.broken.append(f"a process ended with {ended.exit_code}: {self._told()}")
+            run.broken.append(f"a process ended with {ended.exit_code}: {self.told()}")
         if ended.store_died and (stop is None or stop.crash is Crash.EXIT):
             run.broken.append("the store died by itself")
 
-    def _told(self) -> str:
+    def told(self) -> str:
         text = (self._folder / "processes.log").read_text(errors="replace")
         return text[-2000:]
 
