@@ -48,7 +48,7 @@ class Submission:
 
 async def submit(settings: Settings, submission: Submission, arm: Callable[[], None],
                  answered: Callable[[int], None]) -> None:
-    """The front door from its start to its end, and one client; `answered` is told the status it got."""
+    """The front door from its start to its end, and a client that submits and polls; `answered` is told the status."""
     app = create_app(settings)  # arms what its settings say, which is nothing
     arm()
     async with (app.router.lifespan_context(app),
@@ -56,6 +56,8 @@ async def submit(settings: Settings, submission: Submission, arm: Callable[[], N
         response = await client.post(submission.path, json=submission.body,
                                      headers={"Idempotency-Key": submission.key})
         answered(response.status_code)
+        if "Location" in response.headers:
+            await client.get(response.headers["Location"])
 
 
 async def work_once(settings: Settings, name: str, arm: Callable[[], None], *, patience_seconds: float) -> None:

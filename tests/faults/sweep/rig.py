@@ -122,6 +122,7 @@ class Rig:
         self._drain(run, settings)
         played = self._fault_played(run.combination.fault)
         self._standin.clear_faults()
+        self._standin.accept()
         self._see_payments(run, settings)
         run.broken += self._ask(lambda calls: self._check(run, calls)) + self._logs()
         return played
@@ -255,9 +256,11 @@ class Rig:
         """A look that Stripe did not answer is asked for again, as a client would, so that the books are whole."""
         if run.combination.shape is not Shape.REFRESH:
             return
-        intent = self._redis.hget(f"{ROOT}job:{run.accepted[0]}", "stripe_id")
-        if self._redis.hget(f"{ROOT}payment:{intent}", "status") != "succeeded":
-            self._accept_refresh(str(intent), 2, settings)
+        intent, window = str(self._redis.hget(f"{ROOT}job:{run.accepted[0]}", "stripe_id")), 1
+        while self._redis.hget(f"{ROOT}payment:{intent}", "status") != "succeeded":
+            window += 1
+            assert window <= _MOST_ROUNDS, "a paid intent is never seen to be paid"
+            self._accept_refresh(intent, window, settings)
             self._round(settings, None, None)
 
     # -- the end --------------------------------------------------------------------------------------------------
