@@ -38,6 +38,10 @@ PIP_FAULTS = {
 """What pip says when it fails, and the sentence for it; the first that fits."""
 
 
+ALL_TESTS = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+"""Much of the suite waits for processes and leases, so it runs in several; a file's tests stay together, in order."""
+
+
 class BootstrapFailed(Exception):
     """The environment cannot be made; the message is the one sentence for the user."""
 
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         python = environment.ensure("dev" if verb == "test" else "runtime")
         if verb == "test":
             os.chdir(ROOT)
-            _become(python, "-m", "pytest", *arguments[1:])
+            _become(python, "-m", "pytest", *(arguments[1:] or ALL_TESTS))
         # -P: a folder named `cli` where the user stands must not be taken for ours.
         _become(python, "-P", "-m", "cli", *arguments)
     except (BootstrapFailed, PipUnavailable) as failed:

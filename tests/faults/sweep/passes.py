@@ -17,15 +17,15 @@ from shared.events import Events, Log
 from shared.ids import Ids
 from shared.instance import Instance
 from shared.jobs import Lane
-from shared.redis_calls import RedisCalls
 from shared.settings import STRIPE_API_VERSION, Settings
-from tests.faults.sweep.moved_store import with_moved_clock
+from tests.shared.moved_clock import MovedClock
 from worker.desk import Desk
 from worker.feeder import Feeder
 from worker.log_file import LogFolder
 from worker.log_follower import FollowedLog
 from worker.loop import work
 from worker.main import STORE_DEADLINE_SECONDS, create_desk
+from worker.progress import Progress
 from worker.stripe_http import StripeHTTP
 from worker.stripe_processor import StripeProcessor
 
@@ -63,13 +63,13 @@ async def submit(settings: Settings, submission: Submission, arm: Callable[[], N
 async def work_once(settings: Settings, name: str, arm: Callable[[], None], *, patience_seconds: float) -> None:
     """One round of a worker from its start to its end: a tick, what that hints, the logs."""
     arm()
-    calls = with_moved_clock(RedisCalls.connect(settings.redis_url.get_secret_value(),
-                                                deadline_seconds=STORE_DEADLINE_SECONDS))
+    calls = MovedClock.connect(settings.redis_url.get_secret_value(), deadline_seconds=STORE_DEADLINE_SECONDS)
     circuit = Circuit(calls)
     desk = _impatient(create_desk(settings, calls, circuit, worker=name), settings, patience_seconds)
     hinter = TakenHints(create_celery(settings.broker_url.get_secret_value()))
     feeder = Feeder(instance=Instance(calls, Ids(settings.instance_secret())), store=desk.store, backlog=Backlog(calls),
-                    hinter=hinter, reachability=desk.reachability, threads=settings.worker_threads,
+                    hinter=hinter, reachability=desk.reachability, progress=Progress(settings.worker_threads),
+                    threads=settings.worker_threads,
                     calls_per_second=settings.hinted_per_second)
     await _unless_away(feeder.tick)
     for job_ids in hinter.taken():

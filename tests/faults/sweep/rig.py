@@ -25,8 +25,9 @@ from tests.faults import invariants
 from tests.faults.sweep.combinations import FAULTS, NO_NETWORK, Combination, Crash, Process, Shape, Stop
 from tests.faults.sweep.forks import Ended, Forks
 from tests.faults.sweep.jobs import request, submission, wrong_ends
-from tests.faults.sweep.moved_store import move_to, next_due_ms, with_moved_clock
+from tests.faults.sweep.moved_store import move_to, next_due_ms
 from tests.faults.sweep.passes import IMPATIENT_SECONDS, PATIENT_SECONDS, submit, work_once
+from tests.shared.moved_clock import MovedClock
 
 T = TypeVar("T")
 
@@ -292,7 +293,7 @@ class Rig:
 
     def _ask(self, question: Callable[[RedisCalls], Awaitable[T]]) -> T:
         async def ask() -> T:
-            calls = with_moved_clock(RedisCalls.connect(self._store.url, deadline_seconds=5))
+            calls = MovedClock.connect(self._store.url, deadline_seconds=5)
             try:
                 return await question(calls)
             finally:
