@@ -16,8 +16,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process handles
 SEED = 1
 
 
+def _tell(report: Report) -> None:
+    sys.stderr.write(report.line() + "\n")
+
+
 def _swept(size: Size) -> Report:
-    report = sweep(size, jobs=2, seed=SEED, tell=lambda report: sys.stderr.write(report.line() + "\n"))
+    report = sweep(size, jobs=2, seed=SEED, tell=_tell)
     assert not report.broken, report.table()
     assert report.unreached_failpoints() == [], report.table()
     assert report.unplayed_faults() == [], report.table()

@@ -4,6 +4,7 @@ import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ async def work_once(settings: Settings, name: str, arm: Callable[[], None], *, p
                     calls_per_second=settings.hinted_per_second)
     await _unless_away(feeder.tick)
     for job_ids in hinter.taken():
-        await _unless_away(lambda job_ids=job_ids: work(desk, Lane.INTERACTIVE, job_ids))
+        await _unless_away(partial(work, desk, Lane.INTERACTIVE, job_ids))
     await _unless_away(lambda: _follow(Events(calls), settings.data_dir / "logs"))
     await _unless_away(lambda: circuit.leave(name))
     if desk.stripe is not None:

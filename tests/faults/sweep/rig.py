@@ -25,7 +25,7 @@ from tests.faults import invariants
 from tests.faults.sweep.combinations import FAULTS, NO_NETWORK, Combination, Crash, Process, Shape, Stop
 from tests.faults.sweep.forks import Ended, Forks
 from tests.faults.sweep.jobs import request, submission, wrong_ends
-from tests.faults.sweep.moved_store import move_to, next_due_ms
+from tests.faults.sweep.moved_store import Client, move_to, next_due_ms
 from tests.faults.sweep.passes import IMPATIENT_SECONDS, PATIENT_SECONDS, submit, work_once
 from tests.shared.moved_clock import MovedClock
 
@@ -92,7 +92,7 @@ class Rig:
         self._store.start()
         self._standin = Standin.start(db=self._folder / "standin.sqlite")
         self._forks = Forks(self._store, self._folder / "processes.log")
-        self._redis = redis.Redis.from_url(self._store.url, decode_responses=True)
+        self._redis: Client = redis.Redis.from_url(self._store.url, decode_responses=True)
         self._runner = asyncio.Runner()
         return self
 
@@ -164,7 +164,7 @@ class Rig:
         return made
 
     def _pay(self, job_id: str) -> str:
-        intent = self._redis.hget(f"{ROOT}job:{job_id}", "stripe_id")
+        intent: str | None = self._redis.hget(f"{ROOT}job:{job_id}", "stripe_id")
         assert intent is not None, "the job that is looked at was not done"
         self._standin.pay(intent)
         return intent
