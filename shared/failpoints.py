@@ -39,11 +39,22 @@ STEPS: Mapping[str, str] = {
     "trip": "what one turn of the loop asked of a server goes there together and is answered",
     "send": "a job is done at Stripe, or in the mock",
     "look": "an object is read at Stripe",
+    "cancel": "a payment that nobody finished is canceled at Stripe",
     "connect": "a connection to Stripe is made",
     "write": "a request's bytes are handed to the kernel",
     "read": "the body of an answer is read",
     "classify": "an answer, or what came instead of one, is turned into an outcome",
     "probe": "a connection is tried to see whether Stripe is within reach",
+    "reconcile.hold": "a comparison takes the lease that only one may have",
+    "reconcile.begin": "a comparison begins anew",
+    "reconcile.list": "a page of Stripe's list is read",
+    "reconcile.retrieve": "one object is read again at Stripe",
+    "reconcile.read": "what the desk has of a page's objects is read",
+    "reconcile.fix": "what a discrepancy shows is recorded",
+    "reconcile.note": "a discrepancy is noted on a job",
+    "reconcile.jobs": "a page of jobs is compared with what was listed",
+    "reconcile.save": "how far a comparison came is kept",
+    "reconcile.give_up": "a job that a whole list does not show is ended",
     "resume": "a log file is read to see where it goes on",
     "log": "a page of lines is appended to a log file",
 }
@@ -84,13 +95,16 @@ EXIT_CODE = 86
 
 
 def read(text: str) -> dict[str, _Point]:
-    """What a text like `claim.after=exit, record.before=freeze@3` (@3: at the third pass) arms. Raises ValueError for
-    what is not in that form, or names no failpoint."""
+    """What a text like `claim.after=exit, record.before=freeze@3` (@3: at the third pass) arms.
+
+    `send.before:job_…=exit` acts for that job only: how a test makes one deadly. Raises ValueError for what is not in
+    that form, or names no failpoint.
+    """
     found, known = {}, names() if text else frozenset()
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, _, action = part.partition("=")
         action, _, nth = action.partition("@")
-        if name not in known:
+        if name.partition(":")[0] not in known:
             raise ValueError(f"There is no failpoint {name!r}.")
         found[name] = _Point(Action(action), int(nth or "1") - 1)
     return found
@@ -124,14 +138,15 @@ def _set(armed: _Armed | None) -> None:
     _armed = armed
 
 
-def failpoint(name: str) -> None:
-    """Do what is armed under this name, if anything is."""
+def failpoint(name: str, job_id: str = "") -> None:
+    """Do what is armed under this name, or under it for this job, if anything is."""
     if _armed is not None:
+        _armed.passed[name] += 1
         _reach(_armed, name)
+        _reach(_armed, f"{name}:{job_id}")
 
 
 def _reach(armed: _Armed, name: str) -> None:
-    armed.passed[name] += 1
     found = armed.points.get(name)
     if found is None:
         return

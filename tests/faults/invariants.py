@@ -91,10 +91,11 @@ def _stripe(seen: _Picture) -> Iterator[str]:
             yield f"Stripe has a {kind} of {job_id}, which the store does not know"
         elif seen.jobs[job_id].book is Book.MOCK:
             yield f"{job_id} was mocked, and Stripe has its {kind}"
-    keys = {(request["job_id"], request["key"]) for request in seen.requests if request["method"] == "POST"}
-    for job_id, count in Counter(job_id for job_id, _ in keys).items():
+    keys = {(request["job_id"], request["path"], request["key"]) for request in seen.requests
+            if request["method"] == "POST"}
+    for (job_id, path), count in Counter((job_id, path) for job_id, path, _ in keys).items():
         if count > 1:
-            yield f"{job_id} was sent under {count} keys"
+            yield f"{job_id} was sent to {path} under {count} keys"
 
 
 def _books(seen: _Picture) -> Iterator[str]:

@@ -18,6 +18,8 @@ class Shape(StrEnum):
     """A look at the intent of another job, which the customer has paid meanwhile."""
     LOOK = "look"
     """A charge that is pending, and that the customer has finished meanwhile."""
+    ABANDONED = "abandoned"
+    """A charge that has been pending for eight days: it is canceled at Stripe."""
     IN_DOUBT = "in_doubt"
     """A charge whose first worker died after it was sent."""
     MOCK = "mock"
@@ -95,7 +97,7 @@ class Fault:
     strikes_looks: bool = True
     """Whether it means anything to a request that reads."""
     binds_the_key: bool = False
-    """Whether the fault's answer is what Stripe will replay for ever: the job stays in doubt until it is reconciled."""
+    """Whether the fault's answer is what Stripe will replay for ever: only a comparison of lists ends the doubt."""
     tells_another_object: bool = False
     """Whether the answer is about what was not asked for: a human must look."""
     refuses_the_key: bool = False

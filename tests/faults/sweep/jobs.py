@@ -11,6 +11,7 @@ from tests.faults.sweep.passes import Submission
 AMOUNT_CENTS = 5000
 
 _CHARGE = {"amount": "50.00", "payment_method_id": "pm_card_visa"}
+_UNFINISHED = {**_CHARGE, "payment_method_id": "pm_card_authenticationRequired"}
 _INTENT = {"amount": "50.00", "email": "sweep@example.com"}
 _ASKED: Mapping[Shape, tuple[str, type[Request], dict[str, str]]] = {
     Shape.CHARGE: (PROCESS_CHARGE, ChargeRequest, _CHARGE),
@@ -18,7 +19,8 @@ _ASKED: Mapping[Shape, tuple[str, type[Request], dict[str, str]]] = {
     Shape.PAYMENT_INTENT: (CREATE_PAYMENT, PaymentIntentRequest, _INTENT),
     Shape.CUSTOMER: (CREATE_CUSTOMER, CustomerRequest, {"email": "sweep@example.com", "name": "S. Weep"}),
     Shape.REFRESH: (CREATE_PAYMENT, PaymentIntentRequest, _INTENT),
-    Shape.LOOK: (PROCESS_CHARGE, ChargeRequest, {**_CHARGE, "payment_method_id": "pm_card_authenticationRequired"}),
+    Shape.LOOK: (PROCESS_CHARGE, ChargeRequest, _UNFINISHED),
+    Shape.ABANDONED: (PROCESS_CHARGE, ChargeRequest, _UNFINISHED),
     Shape.IN_DOUBT: (PROCESS_CHARGE, ChargeRequest, _CHARGE),
     Shape.MOCK: (CREATE_PAYMENT, PaymentIntentRequest, _INTENT),
 }
@@ -48,16 +50,18 @@ def _may_end(combination: Combination, job: Job) -> bool:
         return False
     match job.status:
         case Status.SUCCEEDED:
-            return combination.shape is not Shape.DECLINED
+            return combination.shape not in (Shape.DECLINED, Shape.ABANDONED)
         case Status.FAILED if code == "stripe_auth_failed":
             return fault.refuses_the_key
         case Status.FAILED if code == "stripe_unavailable":
             return job.kind is Kind.STATUS_REFRESH and job.book is not Book.MOCK
+        case Status.FAILED if code == "never_reached_stripe":
+            return combination.fault == "status:500_before"
+        case Status.FAILED if combination.shape is Shape.ABANDONED:
+            return code in ("action_not_completed", "payment_canceled")
         case Status.FAILED:
             return combination.shape is Shape.DECLINED and code == "card_declined"
         case Status.PARKED:
             return fault.tells_another_object and code == "unexpected_answer"
-        case Status.UNKNOWN:
-            return fault.binds_the_key
         case _:
             return False

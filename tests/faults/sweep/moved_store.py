@@ -17,9 +17,15 @@ def next_due_ms(store: Client) -> float | None:
     return min(scores, default=None)
 
 
-def move_to(store: Client, moment_ms: float) -> None:
-    """Let the store's clock show at least this."""
+def now_ms(store: Client) -> int:
+    """What the store's clock shows."""
     seconds, micros = store.time()
-    missing_ms = moment_ms - (1000 * seconds + micros // 1000) - int(store.get(OFFSET) or 0)
-    if missing_ms >= 0:
-        store.incrby(OFFSET, int(missing_ms) + 1)
+    return 1000 * int(seconds) + int(micros) // 1000 + int(store.get(OFFSET) or 0)
+
+
+def move_to(store: Client, moment_ms: float) -> float:
+    """Let the store's clock show at least this; answers by how many seconds it was put forward."""
+    missing_ms = int(moment_ms) + 1 - now_ms(store)
+    if missing_ms > 0:
+        store.incrby(OFFSET, missing_ms)
+    return max(0, missing_ms) / 1000

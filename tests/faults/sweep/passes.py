@@ -27,6 +27,8 @@ from worker.log_follower import FollowedLog
 from worker.loop import work
 from worker.main import STORE_DEADLINE_SECONDS, create_desk
 from worker.progress import Progress
+from worker.reconcile import Reconcile
+from worker.reconcile_rounds import ReconcileRounds
 from worker.stripe_http import StripeHTTP
 from worker.stripe_processor import StripeProcessor
 
@@ -62,19 +64,23 @@ async def submit(settings: Settings, submission: Submission, arm: Callable[[], N
 
 
 async def work_once(settings: Settings, name: str, arm: Callable[[], None], *, patience_seconds: float) -> None:
-    """One round of a worker from its start to its end: a tick, what that hints, the logs."""
+    """One round of a worker from its start to its end: a tick, what that hints, a comparison, the logs."""
     arm()
     calls = MovedClock.connect(settings.redis_url.get_secret_value(), deadline_seconds=STORE_DEADLINE_SECONDS)
     circuit = Circuit(calls)
     desk = _impatient(create_desk(settings, calls, circuit, worker=name), settings, patience_seconds)
     hinter = TakenHints(create_celery(settings.broker_url.get_secret_value()))
-    feeder = Feeder(instance=Instance(calls, Ids(settings.instance_secret())), store=desk.store, backlog=Backlog(calls),
+    instance = Instance(calls, Ids(settings.instance_secret()))
+    feeder = Feeder(instance=instance, store=desk.store, backlog=Backlog(calls),
                     hinter=hinter, reachability=desk.reachability, progress=Progress(settings.worker_threads),
                     threads=settings.worker_threads,
                     calls_per_second=settings.hinted_per_second)
     await _unless_away(feeder.tick)
     for job_ids in hinter.taken():
         await _unless_away(partial(work, desk, Lane.INTERACTIVE, job_ids))
+    if isinstance(desk.stripe, StripeProcessor):
+        rounds = ReconcileRounds(desk, Reconcile(desk, desk.stripe, calls, pauses=()), instance)
+        await rounds.tick()
     await _unless_away(lambda: _follow(Events(calls), settings.data_dir / "logs"))
     await _unless_away(lambda: circuit.leave(name))
     if desk.stripe is not None:

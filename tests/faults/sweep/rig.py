@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import time
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from tests.faults import invariants
 from tests.faults.sweep.combinations import FAULTS, NO_NETWORK, Combination, Crash, Process, Shape, Stop
 from tests.faults.sweep.forks import Ended, Forks
 from tests.faults.sweep.jobs import request, submission, wrong_ends
-from tests.faults.sweep.moved_store import Client, move_to, next_due_ms
+from tests.faults.sweep.moved_store import Client, move_to, next_due_ms, now_ms
 from tests.faults.sweep.passes import IMPATIENT_SECONDS, PATIENT_SECONDS, submit, work_once
 from tests.shared.moved_clock import MovedClock
 
@@ -33,8 +34,12 @@ T = TypeVar("T")
 
 KEY = "sk_test_fake"
 _MOST_ROUNDS = 20
-_STUCK_ROUNDS = 4
-"""After so many rounds a job whose key Stripe answers for ever with the same 500 has been tried often enough."""
+_STUCK_ROUNDS = 3
+"""After so many rounds a job whose key Stripe answers for ever with the same 500 has been tried often enough: then the
+clock is moved to where workers compare lists, and to where a list may end a doubt."""
+_COMPARED_AFTER_MS = 11 * 60_000
+_GIVEN_UP_AFTER_MS = 13 * 3_600_000
+_EIGHT_DAYS_MS = 8 * 24 * 3_600_000
 _ROUNDS_WITHOUT_NETWORK = 2
 _RENEWED_AFTER = 50
 """Combinations after which the store's log is begun anew, so that it loads as fast as at first."""
@@ -109,8 +114,8 @@ class Rig:
         run = _Run(combination, watched=watched)
         try:
             fault_played = self._play(run)
-        except Exception as failure:  # noqa: BLE001  # whatever it was, it is told with the combination
-            run.broken.append(f"it could not be run: {type(failure).__name__}: {failure}")
+        except Exception:  # noqa: BLE001  # whatever it was, it is told with the combination
+            run.broken.append(f"it could not be run: {traceback.format_exc()}")
             fault_played = False
         reached = (*run.reached, *[False] * (len(combination.stops) - len(run.reached)))
         return Outcome(combination, reached, fault_played, tuple(run.broken), run.rounds, time.monotonic() - begun,
@@ -156,6 +161,10 @@ class Rig:
         run.accepted.append(made)
         if shape is Shape.IN_DOUBT:
             self._round(settings, None, Stop(Process.WORKER, "read.before", Crash.EXIT))
+        elif shape is Shape.ABANDONED:
+            self._round(settings, None, None)
+            created_ms = int(self._redis.hget(f"{ROOT}job:{made}", "created_ms"))
+            self._redis.hset(f"{ROOT}job:{made}", "created_ms", created_ms - _EIGHT_DAYS_MS)
         elif shape in (Shape.REFRESH, Shape.LOOK):
             self._round(settings, None, None)
             intent = self._pay(made)
@@ -171,7 +180,7 @@ class Rig:
 
     def _accept(self, shape: Shape, settings: Settings) -> str:
         new = new_job(request(shape), job_id=self._ids.job("local", "/sweep", str(self._begun)), caller="local",
-                      settings=settings)
+                      ids=self._ids, settings=settings)
         self._ask(lambda calls: JobStore(calls).accept(new, delay_ms=0, deadline_seconds=5))
         return new.id
 
@@ -217,7 +226,7 @@ class Rig:
             if run.rounds == _ROUNDS_WITHOUT_NETWORK and run.combination.fault == NO_NETWORK:
                 self._standin.accept()
             if run.rounds >= _STUCK_ROUNDS and FAULTS[run.combination.fault].binds_the_key:
-                return
+                due = now_ms(self._redis) + (_COMPARED_AFTER_MS if run.rounds == _STUCK_ROUNDS else _GIVEN_UP_AFTER_MS)
             if run.rounds >= _MOST_ROUNDS:
                 run.broken.append(f"not all jobs had ended after {_MOST_ROUNDS} rounds")
                 return
@@ -231,7 +240,7 @@ class Rig:
         """One worker's life, once something is due."""
         due_ms = next_due_ms(self._redis) if due_ms is None else due_ms
         if due_ms is not None:
-            move_to(self._redis, due_ms)
+            self._standin.advance(move_to(self._redis, due_ms))
         hangs = run is not None and FAULTS[run.combination.fault].hangs
         self._workers += 1
         return self._forks.run(
@@ -250,8 +259,8 @@ class Rig:
             run.broken.append("the store died by itself")
 
     def told(self) -> str:
-        text = (self._folder / "processes.log").read_text(errors="replace")
-        return text[-2000:]
+        log = self._folder / "processes.log"
+        return log.read_text(errors="replace")[-2000:] if log.exists() else ""
 
     def _see_payments(self, run: _Run, settings: Settings) -> None:
         """A look that Stripe did not answer is asked for again, as a client would, so that the books are whole."""
