@@ -13,10 +13,10 @@ import httpx2
 from api.main import create_app
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
+from shared.epoch import STAMP_FILE, Epoch
 from shared.errors import StoreUnavailable
 from shared.events import Events, Log
 from shared.ids import Ids
-from shared.instance import Instance
 from shared.jobs import Lane
 from shared.settings import STRIPE_API_VERSION, Settings
 from tests.shared.moved_clock import MovedClock
@@ -70,8 +70,8 @@ async def work_once(settings: Settings, name: str, arm: Callable[[], None], *, p
     circuit = Circuit(calls)
     desk = _impatient(create_desk(settings, calls, circuit, worker=name), settings, patience_seconds)
     hinter = TakenHints(create_celery(settings.broker_url.get_secret_value()))
-    instance = Instance(calls, Ids(settings.instance_secret()))
-    feeder = Feeder(instance=instance, store=desk.store, backlog=Backlog(calls),
+    epoch = Epoch(calls, Ids(settings.instance_secret()), settings.data_dir / STAMP_FILE)
+    feeder = Feeder(epoch=epoch, store=desk.store, backlog=Backlog(calls),
                     hinter=hinter, reachability=desk.reachability, progress=Progress(settings.worker_threads),
                     threads=settings.worker_threads,
                     calls_per_second=settings.hinted_per_second)
@@ -79,7 +79,7 @@ async def work_once(settings: Settings, name: str, arm: Callable[[], None], *, p
     for job_ids in hinter.taken():
         await _unless_away(partial(work, desk, Lane.INTERACTIVE, job_ids))
     if isinstance(desk.stripe, StripeProcessor):
-        rounds = ReconcileRounds(desk, Reconcile(desk, desk.stripe, calls, pauses=()), instance)
+        rounds = ReconcileRounds(desk, Reconcile(desk, desk.stripe, calls, pauses=()), epoch)
         await rounds.tick()
     await _unless_away(lambda: _follow(Events(calls), settings.data_dir / "logs"))
     await _unless_away(lambda: circuit.leave(name))

@@ -14,6 +14,7 @@ import redis
 
 from cli.servers import STORE, EmbeddedServer
 from shared import failpoints
+from shared.epoch import STAMP_FILE, Epoch
 from shared.events import Log, Position, render
 from shared.ids import Ids
 from shared.jobs import Job
@@ -145,7 +146,8 @@ class Rig:
         self._standin.reset()
         self._standin.accept()
         shutil.rmtree(self._folder / "logs", ignore_errors=True)
-        (self._folder / "processes.log").unlink(missing_ok=True)
+        for name in ("processes.log", STAMP_FILE, f"{STAMP_FILE}.lock"):
+            (self._folder / name).unlink(missing_ok=True)
 
     def _settings(self, shape: Shape) -> Settings:
         key = {} if shape is Shape.MOCK else {"stripe_secret_key": KEY}
@@ -304,6 +306,7 @@ class Rig:
         async def ask() -> T:
             calls = MovedClock.connect(self._store.url, deadline_seconds=5)
             try:
+                await Epoch(calls, self._ids, self._folder / STAMP_FILE).check()
                 return await question(calls)
             finally:
                 await calls.close()
