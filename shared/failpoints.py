@@ -33,6 +33,7 @@ class FailpointReached(Exception):
 STEPS: Mapping[str, str] = {
     "hint": "a hint is given to the thread that publishes it",
     "publish": "that thread publishes hints to the broker",
+    "stamp": "what is remembered of the store outside of it is written",
     "tick": "a feeder's whole round",
     "get": "a job is read",
     "call": "a command or script is asked of a server",
@@ -62,6 +63,7 @@ STEPS: Mapping[str, str] = {
 
 PLACES: Mapping[str, str] = {
     "answer.before": "a submission is stored and hinted, and not answered yet",
+    "stamp.drafted": "a new stamp is whole, and not in its place yet",
     "log.written": "lines are in a log file, and the file that says how far it came does not know yet",
 }
 """Failpoints inside a step."""
