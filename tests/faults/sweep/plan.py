@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.faults.sweep.combinations import FAULTS, NO_FAULT, Combination, Crash, Process, Shape, Stop, meets
+from tests.faults.sweep.combinations import FAULTS, NO_FAULT, NO_NETWORK, Combination, Crash, Process, Shape, Stop, meets
 
 MAIN = tuple(f"{step}.{side}" for step in ("feed", "reserve", "claim", "connect", "write", "read", "classify", "record",
                                            "release") for side in ("before", "after"))
@@ -14,6 +14,8 @@ MAIN = tuple(f"{step}.{side}" for step in ("feed", "reserve", "claim", "connect"
 
 _MOST_PASSES = 16
 """Of one failpoint in one process: how far its passes are told apart."""
+_REVEALING = (NO_NETWORK, "status:429", "status:500_before", "status:500_after")
+"""Faults that lead a charge to steps that it does not pass without them."""
 _WEB_SHAPES = (Shape.CHARGE, Shape.DECLINED, Shape.PAYMENT_INTENT, Shape.CUSTOMER, Shape.MOCK)
 _PAIR_FAULTS = (NO_FAULT, "die_after_effect", "status:429", "status:409")
 
@@ -38,7 +40,9 @@ LONG = Size(calibrated=10_000, singles=5_400, pairs=10_000)
 def calibrations(size: Size, dice: random.Random) -> list[Combination]:
     """Faults and shapes without a stop, each at least once: what is passed there can be stopped."""
     every = [Combination((), fault, shape) for fault in FAULTS for shape in Shape if meets(shape, fault)]
-    return _spread(every, size.calibrated, dice, [lambda one: one.fault, lambda one: one.shape])
+    chosen = [one for one in every if one.fault == NO_FAULT or (one.fault in _REVEALING and one.shape is Shape.CHARGE)]
+    others = [one for one in every if one not in chosen]
+    return chosen + _spread(others, size.calibrated - len(chosen), dice, [lambda one: one.fault])
 
 
 def front_door() -> list[Combination]:
@@ -48,12 +52,13 @@ def front_door() -> list[Combination]:
 
 
 def singles(worker: Passed, web: Passed, size: Size, dice: random.Random) -> list[Combination]:
-    """One stop each. Every failpoint with every way to crash comes first, then every failpoint with every fault."""
+    """One stop each. First every failpoint, every fault, every way to crash there, then what they make together."""
     every = [Combination((stop,), one.fault, one.shape)
              for passed, process in ((worker, Process.WORKER), (web, Process.WEB))
              for one, counts in passed.items() for stop in _stops(process, counts)]
     return _spread(every, size.singles, dice, [
-        lambda one: (one.stops[0].process, one.stops[0].failpoint, one.stops[0].crash), lambda one: one.fault,
+        lambda one: (one.stops[0].process, one.stops[0].failpoint), lambda one: one.fault,
+        lambda one: (one.stops[0].failpoint, one.stops[0].crash),
         lambda one: (one.stops[0].failpoint, one.shape), lambda one: (one.stops[0].failpoint, one.fault),
         lambda one: (one.stops[0].failpoint, one.fault, one.stops[0].crash),
         lambda one: (one.stops[0].failpoint, one.fault, one.shape)])
