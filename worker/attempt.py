@@ -104,7 +104,7 @@ async def _refresh(desk: Desk, job: Job, stripe: Processor) -> str:
     outcome = await stripe.send(job)
     failpoint("look.after")
     match outcome:
-        case Settled() if is_whole(outcome.made):
+        case Settled() if is_whole(outcome.made) and await _is_as_asked(desk, outcome.made):
             return await _settle(desk, job, outcome, None)
         case Refused():
             return await _refuse(desk, job, outcome)
@@ -113,6 +113,13 @@ async def _refresh(desk: Desk, job: Job, stripe: Processor) -> str:
     if isinstance(outcome, NotSent):  # only now: who polls need not wait for these tries
         await desk.reachability.check(suspected=True)
     return said
+
+
+async def _is_as_asked(desk: Desk, made: Payment | Customer) -> bool:
+    """Whether a payment that was looked at has the amount that the job which made it asked for, if that is ours."""
+    maker = await desk.store.get(made.job_id) if isinstance(made, Payment) and made.job_id else None
+    return (maker is None or not isinstance(made, Payment)
+            or (made.amount_cents, made.currency) == (maker.amount_cents, maker.currency))
 
 
 async def _unanswered(desk: Desk, job: Job, *, answered: bool = False) -> str:

@@ -10,6 +10,7 @@ from shared.ledger import EntryKind, Ledger, Totals
 from shared.redis_calls import ROOT, RedisCalls
 from shared.store import JobStore
 from shared.verify import differences
+from standin.client import Standin
 from tests.faults.desk_processes import DeskProcesses
 
 _WAITING = frozenset({Status.RETRYING, Status.UNKNOWN, Status.PENDING})
@@ -45,9 +46,15 @@ class AtStripe:
 async def check(desk: DeskProcesses) -> None:
     """Wait for every job's end, then fail with each invariant that does not hold."""
     await desk.settled()
-    seen = await look(desk.calls, desk.left, AtStripe(desk.standin.effects(), desk.standin.requests()))
-    broken = [*await broken_in(seen, desk.calls, desk.accepted)]
+    broken = await violations(desk.calls, desk.standin, accepted=desk.accepted, left=desk.left)
     assert not broken, "\n".join([*broken, desk.told()])
+
+
+async def violations(calls: RedisCalls, standin: Standin, *, accepted: Iterable[str],
+                     left: Mapping[str, Status]) -> list[str]:
+    """Each invariant that does not hold now that nothing moves any more. `left`: who may stand without an end."""
+    seen = await look(calls, left, AtStripe(standin.effects(), standin.requests()))
+    return await broken_in(seen, calls, accepted)
 
 
 async def broken_in(seen: Picture, calls: RedisCalls, accepted: Iterable[str]) -> list[str]:
@@ -98,11 +105,11 @@ def _stripe(seen: Picture) -> Iterator[str]:
             yield f"Stripe has a {kind} of {job_id}, which the store does not know"
         elif seen.jobs[job_id].book is Book.MOCK:
             yield f"{job_id} was mocked, and Stripe has its {kind}"
-    keys = {(request["job_id"], request["key"]) for request in seen.requests
-            if request["method"] == "POST" and not request["path"].endswith("/cancel")}
-    for job_id, count in Counter(job_id for job_id, _ in keys).items():
+    keys = {(request["job_id"], request["path"], request["key"]) for request in seen.requests
+            if request["method"] == "POST"}
+    for (job_id, path), count in Counter((job_id, path) for job_id, path, _ in keys).items():
         if count > 1:
-            yield f"{job_id} was sent under {count} keys"
+            yield f"{job_id} was sent to {path} under {count} keys"
 
 
 def _books(seen: Picture) -> Iterator[str]:
