@@ -13,7 +13,7 @@ from shared.results import Payment
 from shared.store import Answer, Basis, JobStore, Recorded
 from shared.stripe_params import new_job
 from tests.faults.desk_processes import STORE_DEADLINE_SECONDS, DeskProcesses, charge
-from tests.faults.tcp_proxy import TcpProxy
+from drill.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,131 @@
+"""A whole drill: start a desk, load it, break it, calm it, wait for every end, and judge."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drill.chaos import Chaos
+from drill.clients import Clients
+from drill.desk import DrilledDesk, Parts, drilled_desk
+from drill.evidence import Evidence, read_bound, read_desk, read_stripe
+from drill.oracle import Verdict, judge
+from drill.plan import Plan
+from drill.recovery import Recovery, Traces, recoveries
+
+TOLD_EVERY_SECONDS = 1.0
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a drill is."""
+
+    phase: str
+    accepted: int
+    total: int
+    unfinished: int | None
+    breaks: int
+    all_breaks: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a drill ended."""
+
+    plan: Plan
+    verdict: Verdict
+    breaks: Mapping[str, int]
+    """Made, by kind; each met a job in flight."""
+    missed: Mapping[str, int]
+    """Planned and not made, because no job was in flight."""
+    calls: int
+    faulty_calls: int
+    asked_again: int
+    revived: int
+    recoveries: list[Recovery]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every promise held."""
+        return not self.verdict.violations
+
+
+Tell = Callable[[Progress], None]
+
+
+async def drill(plan: Plan, parts: Parts, folder: Path, tell: Tell) -> Report:
+    """Run it in an empty folder. Raises NotReady when the desk does not come up."""
+    began = time.monotonic()
+    async with drilled_desk(plan, parts, folder) as desk:
+        desk.begin_faults()
+        run = _Run(plan, desk, tell, began)
+        teller = asyncio.create_task(run.tell_on())
+        try:
+            await run.load()
+            await run.drain()
+        finally:
+            teller.cancel()
+        return await run.report()
+
+
+class _Run:
+    """One drill under way."""
+
+    def __init__(self, plan: Plan, desk: DrilledDesk, tell: Tell, began: float) -> None:
+        self._plan, self._desk, self._tell, self._began = plan, desk, tell, began
+        self._clients = Clients(plan, desk.url)
+        self._chaos = Chaos(desk, plan)
+        self._phase = "breaking it under load"
+
+    async def load(self) -> None:
+        """Submit and break side by side; the load lasts as long as the breaks do."""
+        async with asyncio.TaskGroup() as together:
+            together.create_task(self._chaos.run())
+            together.create_task(self._clients.run(lambda: not self._chaos.done))
+
+    async def drain(self) -> None:
+        """Nothing breaks any more: wait until every job has ended that can."""
+        self._phase = "waiting for every end"
+        await self._desk.calm()
+        deadline = time.monotonic() + self._plan.drain_seconds
+        while time.monotonic() < deadline and not await self._ended():
+            self._desk.revive()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _ended(self) -> bool:
+        """Whether all that is unfinished answers 500 for good at Stripe: sending it again cannot end it."""
+        unfinished = await self._desk.unfinished()
+        bound = read_bound(self._desk.oracle_db)
+        if unfinished is None or unfinished > len(bound):
+            return False
+        unknown = await self._desk.unknown()
+        return len(unknown) == unfinished and unknown <= {key.partition(":")[0] for key in bound}
+
+    async def report(self) -> Report:
+        """Read all that is known, and judge."""
+        self._phase = "counting"
+        desk, clients, chaos = self._desk, self._clients, self._chaos
+        seen = Evidence(clients.submitted, {key: frozenset(ids) for key, ids in clients.accepted.items()},
+                        clients.refused, read_stripe(desk.oracle_db), await read_desk(desk.calls))
+        requests: list[dict[str, Any]] = await asyncio.to_thread(desk.standin.requests)
+        traces = Traces.of(seen.desk.jobs, clients.accepted_ms, requests)
+        return Report(
+            plan=self._plan, verdict=judge(seen), breaks=dict(Counter(met.what.value for met in chaos.met)),
+            missed={what.value: count for what, count in chaos.missed.items()}, calls=len(requests),
+            faulty_calls=sum(request["fault"] is not None for request in requests), asked_again=clients.asked_again,
+            revived=desk.revived, recoveries=recoveries(chaos.met, traces),
+            seconds=round(time.monotonic() - self._began, 1))
+
+    async def tell_on(self) -> None:
+        """Tell how far it is, until cancelled."""
+        while True:
+            self._tell(Progress(self._phase, len(self._clients.accepted), self._plan.total,
+                                await self._desk.unfinished(), len(self._chaos.met), sum(self._plan.breaks.values()),
+                                time.monotonic() - self._began))
+            await asyncio.sleep(TOLD_EVERY_SECONDS)
