@@ -21,7 +21,7 @@ _ROUTES = {Kind.CHARGE: "/api/stripe/process-charge", Kind.PAYMENT_INTENT: "/api
            Kind.CUSTOMER: "/api/stripe/create-customer"}
 CLIENT_KEY = "drill_key"
 """The metadata that carries a client's key to Stripe, so that the oracle need not believe the desk's job ids."""
-_DECLINING = ("pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds", "pm_card_chargeDeclinedExpiredCard")
+_DECLINING = ("pm_card_chargeDeclined", "pm_card_visa_chargeDeclinedInsufficientFunds", "pm_card_chargeDeclinedExpiredCard")
 
 
 class Break(StrEnum):
@@ -84,7 +84,7 @@ class Plan:
             Break.WORKER_KILLED: kills, Break.STORE_KILLED: store_kills, Break.BROKER_KILLED: _part(kills, 7),
             Break.WEB_KILLED: _part(kills, 5), Break.WORKER_PAUSED: _part(kills, 8), Break.ANSWER_CUT: _part(kills, 2),
             Break.WIRE_DROPPED: _part(kills, 4), Break.WIRE_HELD: _part(kills, 5),
-            Break.STORE_REPLY_CUT: _part(kills, 2), Break.OUTAGE: _part(kills, 15), Break.STORM: _part(kills, 8)}
+            Break.STORE_REPLY_CUT: _part(kills, 2), Break.OUTAGE: _part(kills, 50), Break.STORM: _part(kills, 8)}
         seconds = max(charges / CHARGES_PER_SECOND, kills * SECONDS_PER_WORKER_KILL, LEAST_SECONDS)
         return cls(charges, seed, seconds if minutes is None else minutes * 60, breaks)
 
