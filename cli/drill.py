@@ -138,6 +138,7 @@ def _shown(report: "Report") -> dict[str, Any]:
         "mocked": verdict.mocked, "awaiting_list": len(verdict.awaiting_list), "double": len(verdict.double),
         "lost": len(verdict.lost), "unfinished": len(verdict.unfinished),
         "mocked_although_sent": len(verdict.mocked_although_sent), "wrong": len(verdict.wrong),
+        "unaccepted": len(verdict.unaccepted),
         "differences": list(verdict.differences), "cents_off": dict(verdict.cents_off),
         "violations": verdict.violations, "cases": _cases(report), "breaks": dict(report.breaks),
         "missed_breaks": dict(report.missed), "calls": report.calls, "faulty_calls": report.faulty_calls,
@@ -149,7 +150,7 @@ def _cases(report: "Report") -> list[str]:
     """The first cases of each kind, as they are told to people too."""
     verdict = report.verdict
     kinds = (verdict.double, verdict.lost, verdict.unfinished, verdict.mocked_although_sent, verdict.wrong,
-             verdict.differences)
+             verdict.unaccepted, verdict.differences)
     return [case for kind in kinds for case in kind[:5]]
 
 
@@ -168,6 +169,7 @@ def _write(report: "Report") -> None:
         ("Unfinished", f"{len(verdict.unfinished):,}", ""),
         ("Mocked although sent", f"{len(verdict.mocked_although_sent):,}", ""),
         ("Otherwise wrong", f"{len(verdict.wrong):,}", "amounts, outcomes, charges that nobody asked for"),
+        ("Never accepted", f"{len(verdict.unaccepted):,}", "clients that gave up"),
         ("Cents off", f"{sum(map(abs, verdict.cents_off.values())):,}", ", ".join(
             f"{book} book" for book in verdict.cents_off) or "ledger and Stripe agree, job by job"),
         ("Verify", f"{len(verdict.differences):,}", "differences in the desk's own books"),

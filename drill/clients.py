@@ -30,9 +30,12 @@ class Clients:
         self.refused: dict[str, str] = {}
         """What answered a client with something else than yes or `later`."""
         self.asked_again = 0
+        self.room = asyncio.Event()
+        """Clients wait while it is not set."""
+        self.room.set()
 
     async def run(self, goes_on: Callable[[], bool]) -> None:
-        """Submit all of the plan, more while `goes_on`, and return when each client has its answer."""
+        """Submit all of the plan, more while `goes_on`, and return when each client has its answer or gave up."""
         self._began = time.monotonic()
         self._goes_on = goes_on
         connector = aiohttp.TCPConnector(limit=0)
@@ -45,10 +48,14 @@ class Clients:
             submission = next(self._submissions)
             self.submitted[submission.key] = submission
             await asyncio.sleep(max(0.0, self._began + place / self._per_second - time.monotonic()))
+            await self.room.wait()
             await asyncio.gather(*(self._submit(session, submission) for _ in range(submission.posts)))
 
     async def _submit(self, session: aiohttp.ClientSession, submission: Submission) -> None:
+        until = time.monotonic() + self._plan.patience_seconds
         while not await self._ask(session, submission):
+            if time.monotonic() > until:
+                return
             self.asked_again += 1
             await asyncio.sleep(AGAIN_SECONDS)
 

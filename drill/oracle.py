@@ -30,6 +30,8 @@ class Verdict:
     mocked_although_sent: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     """Another amount or outcome than was asked for, a refusal that nobody earned, or Stripe knows what nobody asked."""
+    unaccepted: list[str] = field(default_factory=list)
+    """Clients that gave up."""
     differences: list[str] = field(default_factory=list)
     cents_off: Mapping[str, int] = field(default_factory=dict)
     """By book: the ledger's sum less what really moved."""
@@ -39,7 +41,7 @@ class Verdict:
         """What did not hold, by name; empty when everything held."""
         counted = {"double": len(self.double), "lost": len(self.lost), "unfinished": len(self.unfinished),
                    "mocked_although_sent": len(self.mocked_although_sent), "wrong": len(self.wrong),
-                   "differences": len(self.differences),
+                   "unaccepted": len(self.unaccepted), "differences": len(self.differences),
                    "cents_off": sum(abs(cents) for cents in self.cents_off.values())}
         return {name: count for name, count in counted.items() if count}
 
@@ -58,6 +60,8 @@ def judge(seen: Evidence) -> Verdict:
         mocked_although_sent=list(_mocked_although_sent(seen)),
         wrong=[*_wrong_charges(seen, awaiting), *_wrong_ends(seen), *_strangers(seen),
                *(f"{key} was refused: {how}" for key, how in seen.refused.items())],
+        unaccepted=[f"{key} never had an answer" for key in seen.submitted
+                    if key not in seen.accepted and key not in seen.refused],
         differences=list(seen.desk.differences), cents_off=_cents_off(seen, awaiting))
 
 

@@ -21,7 +21,8 @@ _ROUTES = {Kind.CHARGE: "/api/stripe/process-charge", Kind.PAYMENT_INTENT: "/api
            Kind.CUSTOMER: "/api/stripe/create-customer"}
 CLIENT_KEY = "drill_key"
 """The metadata that carries a client's key to Stripe, so that the oracle need not believe the desk's job ids."""
-_DECLINING = ("pm_card_chargeDeclined", "pm_card_visa_chargeDeclinedInsufficientFunds", "pm_card_chargeDeclinedExpiredCard")
+_DECLINING = ("pm_card_chargeDeclined", "pm_card_visa_chargeDeclinedInsufficientFunds",
+              "pm_card_chargeDeclinedExpiredCard")
 
 
 class Break(StrEnum):
@@ -73,8 +74,13 @@ class Plan:
     breaks: Mapping[Break, int]
     workers: int = 3
     lease_seconds: float = 4.0
-    drain_seconds: float = 240.0
-    """How long what is unfinished may take to end once nothing breaks any more."""
+    still_seconds: float = 330.0
+    """How long, once nothing breaks any more, no job need end before the rest counts as unfinished: a job that failed
+    often is tried again after 300 s at most."""
+    patience_seconds: float = 120.0
+    """How long a client asks again before it gives up."""
+    most_under_way: int = 500
+    """Clients wait while more jobs than this are unfinished: a machine that is slow today is not to be buried."""
 
     @classmethod
     def of(cls, *, charges: int, seed: int, worker_kills: int, store_kills: int, minutes: float | None = None) -> Self:

@@ -82,7 +82,7 @@ def _undisturbed_ends(one: Met, met: Sequence[Met], traces: Traces) -> Iterator[
 
 def _disturbs(other: Met, job_id: str, since_ms: int, until_ms: int) -> bool:
     """Whether another break met the job between, or took away what every job needs."""
-    if other.what in _SERVERS or other.what in (Break.OUTAGE, Break.STORM):
+    if other.what in _SERVERS or other.what is Break.OUTAGE:
         return other.at_ms <= until_ms and (other.back_ms or other.at_ms) >= since_ms
     return job_id in other.jobs and since_ms <= other.at_ms <= until_ms
 

@@ -16,7 +16,7 @@ from drill.oracle import Verdict, judge
 from drill.plan import Plan
 from drill.recovery import Recovery, Traces, recoveries
 
-TOLD_EVERY_SECONDS = 1.0
+TOLD_EVERY_SECONDS = 0.5
 _POLL_SECONDS = 0.25
 
 
@@ -65,12 +65,12 @@ async def drill(plan: Plan, parts: Parts, folder: Path, tell: Tell) -> Report:
     async with drilled_desk(plan, parts, folder) as desk:
         desk.begin_faults()
         run = _Run(plan, desk, tell, began)
-        teller = asyncio.create_task(run.tell_on())
+        watch = asyncio.create_task(run.watch())
         try:
             await run.load()
             await run.drain()
         finally:
-            teller.cancel()
+            watch.cancel()
         return await run.report()
 
 
@@ -93,8 +93,11 @@ class _Run:
         """Nothing breaks any more: wait until every job has ended that can."""
         self._phase = "waiting for every end"
         await self._desk.calm()
-        deadline = time.monotonic() + self._plan.drain_seconds
-        while time.monotonic() < deadline and not await self._ended():
+        fewest, since = await self._desk.unfinished(), time.monotonic()
+        while not await self._ended() and time.monotonic() - since < self._plan.still_seconds:
+            unfinished = await self._desk.unfinished()
+            if unfinished is not None and (fewest is None or unfinished < fewest):
+                fewest, since = unfinished, time.monotonic()
             self._desk.revive()
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -122,10 +125,15 @@ class _Run:
             revived=desk.revived, recoveries=recoveries(chaos.met, traces),
             seconds=round(time.monotonic() - self._began, 1))
 
-    async def tell_on(self) -> None:
-        """Tell how far it is, until cancelled."""
+    async def watch(self) -> None:
+        """Tell how far it is and hold clients back when too much is under way, until cancelled."""
         while True:
-            self._tell(Progress(self._phase, len(self._clients.accepted), self._plan.total,
-                                await self._desk.unfinished(), len(self._chaos.met), sum(self._plan.breaks.values()),
+            unfinished = await self._desk.unfinished()
+            if unfinished is not None and unfinished > self._plan.most_under_way:
+                self._clients.room.clear()
+            else:
+                self._clients.room.set()
+            self._tell(Progress(self._phase, len(self._clients.accepted), self._plan.total, unfinished,
+                                len(self._chaos.met), sum(self._plan.breaks.values()),
                                 time.monotonic() - self._began))
             await asyncio.sleep(TOLD_EVERY_SECONDS)
