@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from drill.desk import DrilledDesk, Worker
+from drill.pace import Pace
 from drill.plan import (
     HELD_SECONDS,
     OUTAGE_SECONDS,
@@ -47,6 +48,7 @@ class Chaos:
 
     desk: DrilledDesk
     plan: Plan
+    pace: Pace
     met: list[Met] = field(default_factory=list)
     missed: Counter[Break] = field(default_factory=Counter)
     done: bool = False
@@ -58,11 +60,10 @@ class Chaos:
 
     async def run(self) -> None:
         """Play all events, and return when the last of them is over and everything runs again."""
-        began = time.monotonic()
         reviver = asyncio.create_task(self._revive())
         try:
             for event in self.plan.events():
-                await asyncio.sleep(max(0.0, began + event.at_seconds - time.monotonic()))
+                await self.pace.until(event.at_seconds)
                 await self._play(event)
             await asyncio.gather(*self._lasting)
         finally:

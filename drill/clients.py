@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from drill.pace import Pace
 from drill.plan import Plan, Submission
 
 CLIENTS = 24
@@ -19,8 +20,8 @@ _LONGEST_REFUSAL = 200
 class Clients:
     """Submits at the plan's pace, and after it for as long as the drill still breaks things."""
 
-    def __init__(self, plan: Plan, url: str) -> None:
-        self._plan, self._url = plan, url
+    def __init__(self, plan: Plan, url: str, pace: Pace) -> None:
+        self._plan, self._url, self._pace = plan, url, pace
         self._submissions = plan.submissions()
         self._per_second = plan.total / plan.seconds
         self.submitted: dict[str, Submission] = {}
@@ -30,13 +31,9 @@ class Clients:
         self.refused: dict[str, str] = {}
         """What answered a client with something else than yes or `later`."""
         self.asked_again = 0
-        self.room = asyncio.Event()
-        """Clients wait while it is not set."""
-        self.room.set()
 
     async def run(self, goes_on: Callable[[], bool]) -> None:
         """Submit all of the plan, more while `goes_on`, and return when each client has its answer or gave up."""
-        self._began = time.monotonic()
         self._goes_on = goes_on
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector,
@@ -47,8 +44,7 @@ class Clients:
         while (place := len(self.submitted)) < self._plan.total or self._goes_on():
             submission = next(self._submissions)
             self.submitted[submission.key] = submission
-            await asyncio.sleep(max(0.0, self._began + place / self._per_second - time.monotonic()))
-            await self.room.wait()
+            await self._pace.until(place / self._per_second)
             await asyncio.gather(*(self._submit(session, submission) for _ in range(submission.posts)))
 
     async def _submit(self, session: aiohttp.ClientSession, submission: Submission) -> None:

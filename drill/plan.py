@@ -79,8 +79,9 @@ class Plan:
     often is tried again after 300 s at most."""
     patience_seconds: float = 120.0
     """How long a client asks again before it gives up."""
-    most_under_way: int = 500
-    """Clients wait while more jobs than this are unfinished: a machine that is slow today is not to be buried."""
+    most_under_way: int = 150
+    """The drill's time stands still while more jobs than this are unfinished: enough to keep every worker busy, and a
+    machine that is slow today is not buried."""
 
     @classmethod
     def of(cls, *, charges: int, seed: int, worker_kills: int, store_kills: int, minutes: float | None = None) -> Self:

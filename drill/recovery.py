@@ -74,10 +74,11 @@ def _jobs_done(one: Met, met: Sequence[Met], traces: Traces) -> float | None:
 def _undisturbed_ends(one: Met, met: Sequence[Met], traces: Traces) -> Iterator[int]:
     for job_id in one.jobs:
         job = traces.jobs.get(job_id)
-        if job is None or job.finished_ms is None or traces.struck_until_ms.get(job_id, 0) >= one.at_ms:
+        if job is None or (job.finished_ms or 0) < one.at_ms or traces.struck_until_ms.get(job_id, 0) >= one.at_ms:
             continue
-        if not any(_disturbs(other, job_id, one.at_ms, job.finished_ms) for other in met if other is not one):
-            yield job.finished_ms
+        ended_ms = job.finished_ms or 0
+        if not any(_disturbs(other, job_id, one.at_ms, ended_ms) for other in met if other is not one):
+            yield ended_ms
 
 
 def _disturbs(other: Met, job_id: str, since_ms: int, until_ms: int) -> bool:

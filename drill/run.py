@@ -1,6 +1,7 @@
 """A whole drill: start a desk, load it, break it, calm it, wait for every end, and judge."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,10 +14,11 @@ from drill.clients import Clients
 from drill.desk import DrilledDesk, Parts, drilled_desk
 from drill.evidence import Evidence, read_bound, read_desk, read_stripe
 from drill.oracle import Verdict, judge
+from drill.pace import Pace
 from drill.plan import Plan
 from drill.recovery import Recovery, Traces, recoveries
 
-TOLD_EVERY_SECONDS = 0.5
+LOOKED_EVERY_SECONDS = 0.25
 _POLL_SECONDS = 0.25
 
 
@@ -79,8 +81,9 @@ class _Run:
 
     def __init__(self, plan: Plan, desk: DrilledDesk, tell: Tell, began: float) -> None:
         self._plan, self._desk, self._tell, self._began = plan, desk, tell, began
-        self._clients = Clients(plan, desk.url)
-        self._chaos = Chaos(desk, plan)
+        self._pace = Pace(most_under_way=plan.most_under_way, still_seconds=plan.still_seconds)
+        self._clients = Clients(plan, desk.url, self._pace)
+        self._chaos = Chaos(desk, plan, self._pace)
         self._phase = "breaking it under load"
 
     async def load(self) -> None:
@@ -118,6 +121,9 @@ class _Run:
                         clients.refused, read_stripe(desk.oracle_db), await read_desk(desk.calls))
         requests: list[dict[str, Any]] = await asyncio.to_thread(desk.standin.requests)
         traces = Traces.of(seen.desk.jobs, clients.accepted_ms, requests)
+        (desk.folder / "breaks.jsonl").write_text("".join(
+            json.dumps({"what": met.what, "at_ms": met.at_ms, "back_ms": met.back_ms, "jobs": sorted(met.jobs)}) + "\n"
+            for met in chaos.met))
         return Report(
             plan=self._plan, verdict=judge(seen), breaks=dict(Counter(met.what.value for met in chaos.met)),
             missed={what.value: count for what, count in chaos.missed.items()}, calls=len(requests),
@@ -126,14 +132,11 @@ class _Run:
             seconds=round(time.monotonic() - self._began, 1))
 
     async def watch(self) -> None:
-        """Tell how far it is and hold clients back when too much is under way, until cancelled."""
+        """Keep the drill's time and tell how far it is, until cancelled."""
         while True:
             unfinished = await self._desk.unfinished()
-            if unfinished is not None and unfinished > self._plan.most_under_way:
-                self._clients.room.clear()
-            else:
-                self._clients.room.set()
+            self._pace.see(unfinished)
             self._tell(Progress(self._phase, len(self._clients.accepted), self._plan.total, unfinished,
                                 len(self._chaos.met), sum(self._plan.breaks.values()),
                                 time.monotonic() - self._began))
-            await asyncio.sleep(TOLD_EVERY_SECONDS)
+            await asyncio.sleep(LOOKED_EVERY_SECONDS)
