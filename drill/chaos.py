@@ -27,6 +27,8 @@ from shared.redis_calls import ROOT
 
 MEETS_SECONDS = 30.0
 """How long a break waits for a job that it meets in flight; without one it is not made."""
+LEAST_APART = 0.3
+"""Of their mean distance: events that had to wait for a job in flight do not all strike the same one."""
 SERVES_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _REVIVE_SECONDS = 0.5
@@ -62,12 +64,16 @@ class Chaos:
         """Play all events, and return when the last of them is over and everything runs again."""
         reviver = asyncio.create_task(self._revive())
         try:
-            for event in self.plan.events():
+            events = self.plan.events()
+            apart_seconds = LEAST_APART * self.plan.seconds / max(1, len(events))
+            for event in events:
+                self.pace.next_break = event.at_seconds
                 await self.pace.until(event.at_seconds)
                 await self._play(event)
+                await asyncio.sleep(apart_seconds)
             await asyncio.gather(*self._lasting)
         finally:
-            self.done = True
+            self.done, self.pace.next_break = True, None
             reviver.cancel()
             for task in self._lasting:
                 task.cancel()
