@@ -10,6 +10,7 @@ from shared.errors import StoreUnavailable
 from shared.instance import Instance
 from shared.jobs import Lane
 from shared.store import JobStore
+from worker.progress import Progress
 from worker.reachability import Reachability
 
 log = structlog.get_logger(__name__)
@@ -23,12 +24,13 @@ class Feeder:
     """Hands due jobs to Celery, never more than its list may hold: a backlog stays in the store."""
 
     def __init__(self, *, instance: Instance, store: JobStore, backlog: Backlog, hinter: Hinter,
-                 reachability: Reachability, threads: int, calls_per_second: float) -> None:
+                 reachability: Reachability, progress: Progress, threads: int, calls_per_second: float) -> None:
         self._instance = instance
         self._store = store
         self._backlog = backlog
         self._hinter = hinter
         self._reachability = reachability
+        self._progress = progress
         self._threads = threads
         self._calls_per_second = calls_per_second
         self._store_is_away = False
@@ -44,7 +46,8 @@ class Feeder:
         try:
             await self._instance.check()
             reach = await self._reachability.beat(threads=self._threads)
-            handed = sum([await self._feed(lane, threads=reach.threads or self._threads) for lane in Lane])
+            waiting = await self._waiting()
+            handed = sum([await self._feed(lane, waiting, threads=reach.threads or self._threads) for lane in Lane])
         except StoreUnavailable:
             self._note(away=True)
             return 0
@@ -54,10 +57,16 @@ class Feeder:
         self._note(away=False)
         return handed
 
-    async def _feed(self, lane: Lane, *, threads: int) -> int:
-        room = 0
-        with contextlib.suppress(StoreUnavailable):  # no broker: what is due stays due
-            room = hints_cap(threads) - await self._backlog.waiting(lane) - self._hinter.unpublished
+    async def _waiting(self) -> dict[Lane, int] | None:
+        """The hints in Celery's lists; None without a broker: then what is due stays due."""
+        waiting = None
+        with contextlib.suppress(StoreUnavailable):
+            waiting = {lane: await self._backlog.waiting(lane) for lane in Lane}
+        self._progress.tick(None if waiting is None else sum(waiting.values()))
+        return waiting
+
+    async def _feed(self, lane: Lane, waiting: dict[Lane, int] | None, *, threads: int) -> int:
+        room = 0 if waiting is None else hints_cap(threads) - waiting[lane] - self._hinter.unpublished
         if room <= 0:
             return 0
         due = await self._store.feed(lane, most=min(room, MOST_AT_ONCE), grace_ms=grace_ms(

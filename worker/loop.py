@@ -158,6 +158,10 @@ class WorkerLoop:
         """Run a coroutine on the loop and wait for its result; called from any other thread."""
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result()
 
+    def call(self, do: Callable[[], object]) -> None:
+        """Do something small on the loop soon; called from any other thread."""
+        self._loop.call_soon_threadsafe(do)
+
     def stop(self) -> None:
         """End the loop; whatever still runs on it is abandoned, as in a crash."""
         self._loop.call_soon_threadsafe(self._loop.stop)

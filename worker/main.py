@@ -24,22 +24,27 @@ from shared.redis_calls import RedisCalls
 from shared.settings import STRIPE_API_VERSION, Settings
 from shared.store import JobStore
 from worker.desk import Desk, Terms
-from worker.feeder import Feeder
+from worker.feeder import TICK_SECONDS, Feeder
 from worker.log_follower import LogFollower
 from worker.loop import WorkerLoop, summary, work
 from worker.mock_processor import MockProcessor
 from worker.pacing import Pacing
 from worker.processor import Processor
+from worker.progress import Progress
 from worker.reachability import Reachability, tcp_connect
 from worker.stripe_processor import StripeProcessor
 from worker.tasks import register_tasks
 
 REFUSED_EXIT_CODE = 78
+STALLED_EXIT_CODE = 75
+"""Try again: whoever supervises the worker starts it anew."""
 
 log = structlog.get_logger(__name__)
 
 STORE_DEADLINE_SECONDS = 3.0
 """How long a worker waits for the store; a pause of its disk passes in this."""
+MOST_CALL_SECONDS = 40.0
+"""Longer than any call to Stripe and its record take."""
 
 
 def create_worker(settings: Settings) -> Celery:
@@ -53,6 +58,7 @@ def create_worker(settings: Settings) -> Celery:
     worker = Worker(settings)
     register_tasks(app, worker.work)
     signals.worker_init.connect(lambda **_: _start(worker), weak=False)
+    signals.worker_ready.connect(lambda **_: worker.ready(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: worker.drain(), weak=False)
     signals.worker_shutdown.connect(lambda **_: worker.stop(), weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # told that logging is set up, Celery leaves it alone
@@ -79,6 +85,7 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}:{token()[:6]}"
         self._loop = WorkerLoop()
         self._hinter = Hinter(create_celery(settings.broker_url.get_secret_value()))
+        self._progress = Progress(settings.worker_threads)
         self._desk: Desk | None = None
 
     def start(self) -> None:
@@ -86,6 +93,10 @@ class Worker:
         self._hinter.start()
         self._loop.start()
         self._loop.run(self._open)
+
+    def ready(self) -> None:
+        """Expect hints from now on: Celery consumes."""
+        self._loop.call(lambda: self._progress.consumes(consuming=True))
 
     def work(self, lane: Lane, job_ids: Sequence[str]) -> str:
         """Work jobs, from one of Celery's threads, which waits for them."""
@@ -95,6 +106,7 @@ class Worker:
         """Begin nothing more: what waits for its turn stays due, for others or for the next start."""
         if self._desk is not None:
             self._desk.gate.closed = True
+            self._loop.call(lambda: self._progress.consumes(consuming=False))
 
     def stop(self) -> None:
         """Leave the desk; called when Celery's threads have finished what they had."""
@@ -105,8 +117,12 @@ class Worker:
     async def _work(self, lane: Lane, job_ids: Sequence[str]) -> str:
         if self._desk is None:
             raise RuntimeError("the worker was not started")
-        await self._instance.check()
-        return summary(await work(self._desk, lane, job_ids))
+        self._progress.began()
+        try:
+            await self._instance.check()
+            return summary(await work(self._desk, lane, job_ids))
+        finally:
+            self._progress.ended()
 
     async def _open(self) -> None:
         settings = self._settings
@@ -119,10 +135,27 @@ class Worker:
             await self._instance.check()
         self._desk = desk = create_desk(settings, self._calls, self._circuit, worker=self._name)
         self._feeder = Feeder(instance=self._instance, store=desk.store, backlog=Backlog(self._broker),
-                              hinter=self._hinter, reachability=desk.reachability, threads=settings.worker_threads,
-                              calls_per_second=settings.hinted_per_second)
+                              hinter=self._hinter, reachability=desk.reachability, progress=self._progress,
+                              threads=settings.worker_threads, calls_per_second=settings.hinted_per_second)
         follower = LogFollower(Events(self._calls), settings.log_dir or settings.data_dir)
-        self._ticking = [asyncio.create_task(self._feeder.run()), asyncio.create_task(follower.run())]
+        self._ticking = [asyncio.create_task(self._feeder.run()), asyncio.create_task(follower.run()),
+                         asyncio.create_task(self._end_when_stalled(desk))]
+
+    async def _end_when_stalled(self, desk: Desk) -> None:
+        """End the process once Celery brings it nothing any more, after the calls that run: no other way wakes it."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            if self._progress.stalled:
+                break
+        log.error("consumer_stalled", running=self._progress.running, exit_code=STALLED_EXIT_CODE)
+        desk.gate.closed = True
+        for _ in range(int(MOST_CALL_SECONDS / TICK_SECONDS)):
+            if self._progress.running:
+                await asyncio.sleep(TICK_SECONDS)
+        with contextlib.suppress(StoreUnavailable):
+            await self._circuit.leave(self._name)
+        sys.stdout.flush()
+        os._exit(STALLED_EXIT_CODE)  # Celery's own way out asks the consumer that stands still
 
     async def _close(self) -> None:
         for task in self._ticking:

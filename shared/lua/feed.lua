@@ -3,7 +3,9 @@
 -- none hands out what another just did. ARGV: lane, how many, milliseconds until a handed-out job is due again.
 -- A lease that ended counts a crash and leaves its doubt. Answers a flat list: id, kind, crashes, ...
 -- include _job.lua
+-- include _stepped_back.lua
 local lane, most, again_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+notice_a_step_back()
 if redis.call('EXISTS', root .. 'hold') == 1 then return {} end
 
 local function lease_ended(id, job)

@@ -103,7 +103,7 @@ async def test_with_the_store_away_calls_are_answered_and_their_lines_counted(se
 
 async def test_the_lines_come_within_a_second_or_two_while_it_serves(front: Front, settings: Settings) -> None:
     await front.charge(CHARGE)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await _lines(settings):
             await anyio.lowlevel.checkpoint()
 

@@ -28,10 +28,10 @@ def test_preferences(headers: list[str], seconds: int | None) -> None:
 
 
 def test_a_hostile_preference_costs_little() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for hostile in ('"' * 20_000, 'a="\\' * 5_000, "wait= " * 5_000 + ";", "," * 20_000, "wait=" + " " * 20_000 + "x"):
         preferred_wait([hostile])
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 10  # what backtracks takes minutes
 
 
 async def test_a_malformed_preference_is_ignored(front: Front) -> None:
@@ -52,7 +52,7 @@ async def test_all_who_wait_for_one_job_are_woken(front: Front) -> None:
     tasks = [asyncio.create_task(front.charge(Prefer="wait=20", **key)) for _ in range(20)]
     await front.until_waiting(20)
     await front.worker.succeed((await front.charge(**key)).json()["id"])
-    async with asyncio.timeout(0.9):
+    async with asyncio.timeout(15):
         responses = await asyncio.gather(*tasks)
     assert {response.status_code for response in responses} == {200}
     assert (front.desk.waiters._count, front.desk.waiters._events) == (0, {})
@@ -65,7 +65,7 @@ async def test_a_restart_of_the_store_loses_no_wake_up(front: Front, store: Embe
     await asyncio.to_thread(store.kill)
     await asyncio.to_thread(store.start)
     await front.worker.succeed(path.rpartition("/")[2])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         assert (await task).json()["status"] == "succeeded"
 
 
@@ -75,19 +75,19 @@ async def test_a_subscription_that_was_killed_is_made_anew(front: Front, monkeyp
     await front.desk.calls.call("CLIENT KILL", "TYPE", "pubsub")
     while front.desk.waiters._listening.is_set():
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await front.desk.waiters.listening()
     path = (await front.charge()).headers["location"]
     task = asyncio.create_task(front.client.get(path, params={"wait": "30"}))
     await raced(task, front)
     await front.worker.succeed(path.rpartition("/")[2])
-    async with asyncio.timeout(0.9):
+    async with asyncio.timeout(15):
         assert (await task).json()["final"]
 
 
 async def test_too_many_waiters_are_answered_at_once(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "MOST_WAITERS", 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await front.charge(Prefer="wait=30")).status_code == 202
 
 
@@ -100,7 +100,7 @@ async def test_every_order_of_accept_end_and_wait(front: Front) -> None:
         key = {"Idempotency-Key": str(number)}
         job_id = front.desk.ids.job("local", "/api/stripe/process-charge", str(number))
         task = asyncio.create_task(front.client.post("/api/stripe/process-charge", json=CHARGE,
-                                                     headers=key | {"Prefer": "wait=20"}))
+                                                     headers=key | {"Prefer": "wait=30"}))
         while await front.worker.store.get(job_id) is None:
             pass
         for _ in range(chance.randrange(20)):
@@ -108,7 +108,6 @@ async def test_every_order_of_accept_end_and_wait(front: Front) -> None:
         await front.worker.succeed(job_id)
         return await task
 
-    began = time.monotonic()
-    responses = await asyncio.gather(*(one(number) for number in range(50)))
+    async with asyncio.timeout(25):  # less than one of them would wait if nobody woke it
+        responses = await asyncio.gather(*(one(number) for number in range(50)))
     assert {response.status_code for response in responses} == {200}
-    assert time.monotonic() - began < 10

@@ -214,7 +214,7 @@ class DeskProcesses:
         assert job is not None, f"{job_id} is lost"
         return job
 
-    async def comes_to(self, job_id: str, *statuses: Status, within_seconds: float = 15) -> Job:
+    async def comes_to(self, job_id: str, *statuses: Status, within_seconds: float = 25) -> Job:
         """The job once it stands so."""
         async def stands() -> Job | None:
             try:
@@ -226,7 +226,7 @@ class DeskProcesses:
         job: Job = await self.until(stands, within_seconds, f"{job_id} {'/'.join(statuses)}")
         return job
 
-    async def settled(self, within_seconds: float = 15) -> None:
+    async def settled(self, within_seconds: float = 25) -> None:
         """Return once every accepted job has ended, but those that the test leaves as they stand."""
         expected = {job_id: self.left.get(job_id) for job_id in self.accepted}
 

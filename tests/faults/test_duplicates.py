@@ -29,7 +29,7 @@ async def test_the_same_hint_five_times_makes_one_call(busy_desk: DeskProcesses)
 async def test_a_hint_delivered_again_while_its_job_runs_makes_no_second_call(busy_desk: DeskProcesses) -> None:
     busy_desk.standin.fault("delay_ms", delay_ms=14_000)
     job_id = await busy_desk.submit()
-    await busy_desk.until(lambda: busy_desk.calls_made(job_id), 5, "the call")
+    await busy_desk.until(lambda: busy_desk.calls_made(job_id), 25, "the call")
     published = await busy_desk.messages_published()
     with redis.Redis.from_url(busy_desk.servers.broker.url, retry=Retry(NoBackoff(), 0)) as broker:
         # As if its visibility had run out long ago: kombu restores what is that old within ten seconds.

@@ -182,10 +182,10 @@ async def test_workers_behind_a_store_that_goes_silent_lose_nothing(desk: DeskPr
     await desk.start_workers(2, REDIS_URL=proxy.url(desk.servers.store.url))
     desk.standin.settings(latency_ms=200)
     jobs = [await desk.submit() for _ in range(40)]
-    await desk.until(lambda: len(desk.charges_made()) >= 5, 10, "some charges")
+    await desk.until(lambda: len(desk.charges_made()) >= 5, 25, "some charges")
 
     proxy.hold()
-    await desk.until(lambda: desk.calls_made() >= 20, 5, "more charges than could be recorded")
+    await desk.until(lambda: desk.calls_made() >= 20, 25, "more charges than could be recorded")
     proxy.refuse()
     proxy.let_go()
     await proxy.accept()

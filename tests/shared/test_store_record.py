@@ -268,7 +268,7 @@ async def test_the_waiters_are_told_when_nobody_will_move_the_job_soon(till: Til
         await till.calls.call("PUBLISH", f"{ROOT}changed", "end")
         heard: list[str] = []
         while "end" not in heard:
-            message = await listening.get_message(ignore_subscribe_messages=True, timeout=5)
+            message = await listening.get_message(ignore_subscribe_messages=True, timeout=20)
             heard += [message["data"]] if message else []
     assert heard == ["job_a", "job_b", "job_c", "job_d", "end"]
 

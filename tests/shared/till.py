@@ -18,7 +18,7 @@ LEASE_MS = 60_000
 """A lease that outlives any test."""
 ACCOUNT = "acct_1"
 ERROR = job_error("network_error", "Stripe cannot be reached.", retryable=True)
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 20.0
 
 
 def new(job_id: str = "job_a", *, kind: Kind = Kind.CHARGE, mode: Mode = Mode.TEST, body_hash: str = "b1",

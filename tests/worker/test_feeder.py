@@ -15,6 +15,7 @@ from shared.jobs import Lane
 from shared.redis_calls import RedisCalls
 from tests.shared.till import Till, new
 from worker.feeder import Feeder
+from worker.progress import Progress
 from worker.reachability import Reachability
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +42,7 @@ async def there() -> None:
 def make_feeder(till: Till, hinter: Hinter, broker: RedisCalls | None = None, *,
                 backlog: Backlog | None = None) -> Feeder:
     return Feeder(instance=Instance(till.calls, Ids("a secret")), store=till.store, hinter=hinter, threads=THREADS,
-                  backlog=backlog or Backlog(broker or till.calls), calls_per_second=20,
+                  backlog=backlog or Backlog(broker or till.calls), calls_per_second=20, progress=Progress(THREADS),
                   reachability=Reachability(till.circuit, "w1", there))
 
 
@@ -115,7 +116,7 @@ async def test_with_the_store_away_a_tick_ends_quietly_and_the_next_goes_on(till
     gone, hinter = away(), Heard()
     lost = Feeder(instance=Instance(gone, Ids("a secret")), store=Till(gone).store, backlog=Backlog(till.calls),
                   hinter=hinter, threads=THREADS, reachability=Reachability(Till(gone).circuit, "w1", there),
-                  calls_per_second=20)
+                  progress=Progress(THREADS), calls_per_second=20)
     assert [await lost.tick() for _ in range(2)] == [0, 0]
     assert hinter.hints == []
     await gone.close()

@@ -53,7 +53,7 @@ async def settle() -> None:
 
 async def is_free(gate: Gate) -> bool:
     """Whether anybody can still get in, in both ways."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async with gate.alone():
             pass
         async with gate.together(), gate.together():
@@ -164,7 +164,7 @@ async def live(till: Till, *hints: list[str]) -> None:
     working = [asyncio.create_task(work(desk, Lane.INTERACTIVE, hint)) for hint in hints]
     done = asyncio.gather(*working, return_exceptions=True)
     dying = asyncio.create_task(mortal.died.wait())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not (done.done() or dying.done()):
             await asyncio.sleep(0.001)
         if dying.done():
