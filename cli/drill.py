@@ -3,9 +3,10 @@
 import asyncio
 import json
 import secrets
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -58,15 +59,35 @@ def drill(*, charges: Annotated[int | None, typer.Option(min=1, help="How many c
     plan = Plan.of(charges=size[0], worker_kills=size[1], store_kills=size[2], minutes=minutes,
                    seed=secrets.randbelow(10**6) if seed is None else seed)
     with _folder(keep) as folder, _Teller(plan) as tell:
-        report = asyncio.run(run_drill(plan, parts(), Path(folder), tell))
+        report = asyncio.run(_until_enough(lambda enough: run_drill(plan, parts(), Path(folder), tell, enough=enough)))
+    raise typer.Exit(show(report, as_json=as_json))
+
+
+async def _until_enough(run: Callable[[asyncio.Event], Awaitable["Report"]]) -> "Report":
+    """The first Ctrl-C or SIGTERM ends the load, and what was done is judged; the next Ctrl-C ends everything."""
+    enough, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def ask() -> None:
+        enough.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    return await run(enough)
+
+
+def show(report: "Report", *, as_json: bool) -> int:
+    """Write how the drill ended; answers the exit code."""
     if as_json:
         sys.stdout.write(json.dumps(_shown(report)) + "\n")
     else:
         _write(report)
-    if not report.passed:
-        broken = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.verdict.violations.items())
-        sys.stderr.write(f"paydesk: the drill found {broken}; draw it again with --seed {plan.seed}.\n")
-    raise typer.Exit(0 if report.passed else 1)
+    if report.passed:
+        return 0
+    broken = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.verdict.violations.items())
+    sys.stderr.write(f"paydesk: the drill found {broken}; draw it again with --seed {report.plan.seed}.\n")
+    return 1
 
 
 def _folder(keep: Path | None) -> AbstractContextManager[str | Path]:
@@ -132,7 +153,8 @@ class _Teller:
 def _shown(report: "Report") -> dict[str, Any]:
     verdict = report.verdict
     return {
-        "passed": report.passed, "seed": report.plan.seed, "seconds": report.seconds, "charges": report.plan.charges,
+        "passed": report.passed, "seed": report.plan.seed, "seconds": report.seconds, "ended_early": report.ended_early,
+        "charges": report.plan.charges,
         "submitted": verdict.submitted, "accepted": verdict.accepted, "outcomes": dict(verdict.outcomes),
         "charged_at_stripe": verdict.charged_at_stripe, "charged_cents": verdict.charged_cents,
         "mocked": verdict.mocked, "awaiting_list": len(verdict.awaiting_list), "double": len(verdict.double),
@@ -182,8 +204,9 @@ def _write(report: "Report") -> None:
     sys.stdout.write("\n")
     write_table([(one.what, f"{one.median_seconds:.2f}", f"{one.worst_seconds:.2f}", str(one.measured))
                  for one in report.recoveries], ("seconds to recover", "median", "worst", "measured"))
+    early = ", ended early" if report.ended_early else ""
     verdict_line = "Every promise held" if report.passed else "NOT every promise held"
-    sys.stdout.write(f"\n{verdict_line}, in {report.seconds:.0f} s with seed {report.plan.seed}.\n")
+    sys.stdout.write(f"\n{verdict_line}, in {report.seconds:.0f} s with seed {report.plan.seed}{early}.\n")
     sys.stdout.writelines(f"  {case}\n" for case in _cases(report))
 
 

@@ -69,6 +69,8 @@ class Chaos:
             for event in events:
                 self.pace.next_break = event.at_seconds
                 await self.pace.until(event.at_seconds)
+                if self.pace.stopped:
+                    break
                 await self._play(event)
                 await asyncio.sleep(apart_seconds)
             await asyncio.gather(*self._lasting)

@@ -31,6 +31,7 @@ class Clients:
         self.refused: dict[str, str] = {}
         """What answered a client with something else than yes or `later`."""
         self.asked_again = 0
+        self._begun = 0
 
     async def run(self, goes_on: Callable[[], bool]) -> None:
         """Submit all of the plan, more while `goes_on`, and return when each client has its answer or gave up."""
@@ -41,10 +42,13 @@ class Clients:
             await asyncio.gather(*(self._client(session) for _ in range(CLIENTS)))
 
     async def _client(self, session: aiohttp.ClientSession) -> None:
-        while (place := len(self.submitted)) < self._plan.total or self._goes_on():
+        while (place := self._begun) < self._plan.total or self._goes_on():
+            self._begun += 1
+            await self._pace.until(place / self._per_second)
+            if self._pace.stopped:
+                return
             submission = next(self._submissions)
             self.submitted[submission.key] = submission
-            await self._pace.until(place / self._per_second)
             await asyncio.gather(*(self._submit(session, submission) for _ in range(submission.posts)))
 
     async def _submit(self, session: aiohttp.ClientSession, submission: Submission) -> None:

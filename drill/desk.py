@@ -1,7 +1,6 @@
 """The desk that is drilled: its own stand-in, servers, workers and front door, all real processes in one folder."""
 
 import asyncio
-import contextlib
 import re
 import socket
 import time
@@ -94,6 +93,9 @@ class DrilledDesk:
         self.oracle_db = folder / "stripe.sqlite"
         self.store_server, self.broker_server = parts.store(folder), parts.broker(folder)
         self.workers: list[Worker] = []
+        self._started: list[DeskProcess] = []
+        self._wires: list[TcpProxy] = []
+        self._calls: RedisCalls | None = None
         self.revived = 0
         """How often a process that ended by itself was started again."""
 
@@ -108,9 +110,8 @@ class DrilledDesk:
         for process, server in ((self.store, self.store_server), (self.broker, self.broker_server)):
             process.start()
             await self._until(server.answers, process.name)
-        self.calls = RedisCalls.connect(self.store_server.url, deadline_seconds=STORE_SECONDS)
-        self.store_wire = TcpProxy(self.store_server.port)
-        await self.store_wire.accept()
+        self._calls = self.calls = RedisCalls.connect(self.store_server.url, deadline_seconds=STORE_SECONDS)
+        self.store_wire = await self._wire(self.store_server.port)
         for number in range(1, self._plan.workers + 1):
             await self._add_worker(number)
         self._start_web()
@@ -132,12 +133,11 @@ class DrilledDesk:
         return True
 
     def _server(self, name: str, server: Server) -> DeskProcess:
-        return DeskProcess(name, server.command, self._clean(), server.folder, self.folder / f"{name}.log",
-                           in_child=self._parts.in_child)
+        return self._kept(DeskProcess(name, server.command, self._clean(), server.folder, self.folder / f"{name}.log",
+                                      in_child=self._parts.in_child))
 
     async def _add_worker(self, number: int) -> None:
-        wire = TcpProxy(self._stripe_port)
-        await wire.accept()
+        wire = await self._wire(self._stripe_port)
         environment = {**self._environment(), "PAYDESK_WORKER_NAME": f"w{number}",
                        "STRIPE_API_BASE": f"http://{LOOPBACK}:{wire.port}"}
         process = self._process(f"worker {number}", self._parts.worker(environment), environment)
@@ -154,7 +154,18 @@ class DrilledDesk:
     def _process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> DeskProcess:
         # The folder has no .env: what a process knows is what the drill gives it.
         log = self.folder / f"{name.replace(' ', '_')}.log"
-        return DeskProcess(name, command, environment, self.folder, log, in_child=self._parts.in_child)
+        return self._kept(DeskProcess(name, command, environment, self.folder, log, in_child=self._parts.in_child))
+
+    def _kept(self, process: DeskProcess) -> DeskProcess:
+        """Known from before it starts, so that it is ended whatever comes."""
+        self._started.append(process)
+        return process
+
+    async def _wire(self, port: int) -> TcpProxy:
+        wire = TcpProxy(port)
+        self._wires.append(wire)
+        await wire.accept()
+        return wire
 
     def _clean(self) -> dict[str, str]:
         return {name: text for name, text in process_environment().items() if not name.startswith(_NOT_OURS)}
@@ -233,18 +244,12 @@ class DrilledDesk:
 
     async def stop(self) -> None:
         """End everything at once: what is to be known is known."""
-        for name in ("calls",):
-            if hasattr(self, name):
-                await self.calls.close()
-        for worker in self.workers:
-            worker.process.kill()
-            await worker.wire.__aexit__()
-        if hasattr(self, "store_wire"):
-            await self.store_wire.__aexit__()
-        for name in ("web", "broker", "store", "stripe"):
-            process: DeskProcess | None = getattr(self, name, None)
-            if process is not None:
-                process.kill()
+        for process in self._started:
+            process.kill()
+        for wire in self._wires:
+            await wire.__aexit__()
+        if self._calls is not None:
+            await self._calls.close()
 
 
 _OPEN = tuple(status for status in UNFINISHED if status is not Status.PARKED)
@@ -267,5 +272,4 @@ async def drilled_desk(plan: Plan, parts: Parts, folder: Path) -> AsyncIterator[
         await desk.start()
         yield desk
     finally:
-        with contextlib.suppress(StoreUnavailable):
-            await desk.stop()
+        await desk.stop()

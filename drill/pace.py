@@ -18,6 +18,8 @@ class Pace:
         self.seconds = 0.0
         self.next_break: float | None = None
         """When the next break was to be made; None when none is left."""
+        self.stopped = False
+        """Whether nothing more is to be begun."""
         self._most_under_way, self._still_seconds = most_under_way, still_seconds
         self._clock = clock
         self._seen = clock()
@@ -45,6 +47,6 @@ class Pace:
         return self.next_break is not None and self.seconds - self.next_break > BEHIND_SECONDS
 
     async def until(self, seconds: float) -> None:
-        """Return once the drill is that old."""
-        while (left := seconds - self.seconds) > 0:  # noqa: ASYNC110  # many wait, each for its own time
+        """Return once the drill is that old, or at once when it is stopped."""
+        while (left := seconds - self.seconds) > 0 and not self.stopped:  # noqa: ASYNC110  # many wait, each for its own time
             await asyncio.sleep(min(max(left, _STEP_SECONDS), _LONGEST_STEP_SECONDS))

@@ -1,6 +1,7 @@
 """A whole drill: start a desk, load it, break it, calm it, wait for every end, and judge."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from drill.plan import Plan
 from drill.recovery import Recovery, Traces, recoveries
 
 LOOKED_EVERY_SECONDS = 0.25
+LOG_TRIES = 5
 _POLL_SECONDS = 0.25
 
 
@@ -51,6 +53,7 @@ class Report:
     revived: int
     recoveries: list[Recovery]
     seconds: float
+    ended_early: bool = False
 
     @property
     def passed(self) -> bool:
@@ -61,13 +64,13 @@ class Report:
 Tell = Callable[[Progress], None]
 
 
-async def drill(plan: Plan, parts: Parts, folder: Path, tell: Tell) -> Report:
-    """Run it in an empty folder. Raises NotReady when the desk does not come up."""
+async def drill(plan: Plan, parts: Parts, folder: Path, tell: Tell, *, enough: asyncio.Event | None = None) -> Report:
+    """Run it in an empty folder; judge what was done until `enough` is set. Raises NotReady when no desk comes up."""
     began = time.monotonic()
     async with drilled_desk(plan, parts, folder) as desk:
         desk.begin_faults()
         run = _Run(plan, desk, tell, began)
-        watch = asyncio.create_task(run.watch())
+        watch = asyncio.create_task(run.watch(enough or asyncio.Event()))
         try:
             await run.load()
             await run.drain()
@@ -119,7 +122,7 @@ class _Run:
         desk, clients, chaos = self._desk, self._clients, self._chaos
         seen = Evidence(clients.submitted, {key: frozenset(ids) for key, ids in clients.accepted.items()},
                         clients.refused, read_stripe(desk.oracle_db), await read_desk(desk.calls))
-        requests: list[dict[str, Any]] = await asyncio.to_thread(desk.standin.requests)
+        requests = await self._requests()
         traces = Traces.of(seen.desk.jobs, clients.accepted_ms, requests)
         (desk.folder / "breaks.jsonl").write_text("".join(
             json.dumps({"what": met.what, "at_ms": met.at_ms, "back_ms": met.back_ms, "jobs": sorted(met.jobs)}) + "\n"
@@ -129,13 +132,21 @@ class _Run:
             missed={what.value: count for what, count in chaos.missed.items()}, calls=len(requests),
             faulty_calls=sum(request["fault"] is not None for request in requests), asked_again=clients.asked_again,
             revived=desk.revived, recoveries=recoveries(chaos.met, traces),
-            seconds=round(time.monotonic() - self._began, 1))
+            seconds=round(time.monotonic() - self._began, 1), ended_early=self._pace.stopped)
 
-    async def watch(self) -> None:
+    async def _requests(self) -> list[dict[str, Any]]:
+        """The stand-in's log: long, and on a busy machine not written out at the first try."""
+        for _ in range(LOG_TRIES):
+            with contextlib.suppress(OSError):
+                return await asyncio.to_thread(self._desk.standin.requests)
+        return []
+
+    async def watch(self, enough: asyncio.Event) -> None:
         """Keep the drill's time and tell how far it is, until cancelled."""
         while True:
             unfinished = await self._desk.unfinished()
             self._pace.see(unfinished)
+            self._pace.stopped = enough.is_set()
             self._tell(Progress(self._phase, len(self._clients.accepted), self._plan.total, unfinished,
                                 len(self._chaos.met), sum(self._plan.breaks.values()),
                                 time.monotonic() - self._began))
