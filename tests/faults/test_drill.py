@@ -1,6 +1,7 @@
 """`paydesk drill` as its user runs it, small; and a desk that breaks its promise, which the drill must not pass."""
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,26 @@ def test_a_small_drill_holds_every_promise_and_leaves_nothing(tmp_path: Path) ->
     assert found["faulty_calls"] > 20
     assert sum(found["outcomes"].values()) == found["accepted"]
     assert "Drill with seed 4" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(180)
+def test_a_drill_that_is_interrupted_judges_what_was_done(tmp_path: Path) -> None:
+    drilling = subprocess.Popen(
+        command("drill", "--charges", "100000", "--worker-kills", "0", "--store-kills", "0", "--seed", "1", "--json"),
+        cwd=tmp_path, env=surroundings("", TMPDIR=str(tmp_path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, stdin=subprocess.DEVNULL)
+    try:
+        assert drilling.stderr is not None
+        while "under load" not in drilling.stderr.readline():  # its first line of progress; the timeout is the deadline
+            assert drilling.poll() is None
+        drilling.send_signal(signal.SIGINT)
+        out, err = drilling.communicate(timeout=150)
+    finally:
+        drilling.kill()
+    found = json.loads(out)
+    assert (drilling.returncode, found["passed"], found["ended_early"]) == (0, True, True), err
+    assert 0 <= found["accepted"] == found["submitted"] < 100_000
     assert list(tmp_path.iterdir()) == []
 
 
