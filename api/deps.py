@@ -17,6 +17,7 @@ from shared.ids import Ids
 from shared.instance import Instance
 from shared.jobs import LOCAL_CALLER
 from shared.ledger import Ledger
+from shared.operator import Operator
 from shared.payments import Payments
 from shared.redis_calls import RedisCalls
 from shared.settings import Settings
@@ -39,6 +40,7 @@ class Desk:
     broker: RedisCalls
     instance: Instance
     store: JobStore
+    operator: Operator
     payments: Payments
     ledger: Ledger
     circuit: Circuit

@@ -1,4 +1,4 @@
-"""Asking for jobs: one, with a long poll, or the list of the newest."""
+"""Asking for jobs: one, with a long poll, or the list of the newest; and having Stripe asked again about one."""
 
 import re
 from enum import StrEnum
@@ -8,14 +8,16 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from api import deps, openapi
-from api.answers import answer, polled
+from api.answers import answer, polled, ticket
 from api.body import read_query, refused_parameter
 from api.waiting import LONGEST_WAIT_SECONDS, wait_seconds
 from shared.errors import JobNotFound
 from shared.jobs import Job, Kind, Status
+from shared.operator import WHO_MOST, Signed
 
 JOB = "/api/jobs/{job_id}"
 JOBS = "/api/jobs"
+ASK_AGAIN = "/api/jobs/{job_id}/ask-again"
 
 _LIMIT = 10
 _GREATEST_LIMIT = 100
@@ -25,9 +27,10 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add the routes that show jobs."""
+    """Add the routes that show jobs and ask again."""
     app.add_api_route(JOB, get_job, methods=["GET"], **openapi.GET_JOB)
     app.add_api_route(JOBS, list_jobs, methods=["GET"], **openapi.LIST_JOBS)
+    app.add_api_route(ASK_AGAIN, ask_again, methods=["POST"], **openapi.ASK_AGAIN)
 
 
 async def get_job(request: Request) -> Response:
@@ -61,6 +64,19 @@ async def list_jobs(request: Request) -> Response:
     if page is None:
         raise refused_parameter("starting_after", "There is no such job to go on from.")
     return answer({"object": "list", "data": [job.wire() for job in page.jobs], "has_more": page.has_more})
+
+
+async def ask_again(request: Request) -> Response:
+    """Ask Stripe again, now and under the same key, about a job that is unknown or parked.
+
+    Asked twice, it is done once: what was asked again is answered as it now stands.
+    """
+    desk, job_id = deps.desk(request), request.path_params["job_id"]
+    read_query(request, ())
+    await own_job(request, job_id)
+    signed = Signed(deps.caller(request)[:WHO_MOST], "asked again over the API")
+    await desk.ask(desk.operator.ask_again, job_id, signed)
+    return ticket(await own_job(request, job_id))
 
 
 async def own_job(request: Request, job_id: str) -> Job:

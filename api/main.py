@@ -32,6 +32,7 @@ from shared.ids import Ids
 from shared.instance import Instance
 from shared.ledger import Ledger
 from shared.logs import configure_logging
+from shared.operator import Operator
 from shared.payments import Payments
 from shared.redis_calls import RedisCalls
 from shared.settings import Settings
@@ -128,8 +129,8 @@ async def _open(settings: Settings, ids: Ids, stack: AsyncExitStack) -> Desk:
     for task in (asyncio.create_task(hints.watch()), asyncio.create_task(waiters.listen())):
         stack.push_async_callback(_end, task)
     return Desk(settings=settings, ids=ids, calls=calls, broker=broker, instance=Instance(calls, ids),
-                store=JobStore(calls), payments=Payments(calls), ledger=Ledger(calls), circuit=circuit, hints=hints,
-                waiters=waiters)
+                store=JobStore(calls), operator=Operator(calls), payments=Payments(calls), ledger=Ledger(calls),
+                circuit=circuit, hints=hints, waiters=waiters)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -64,7 +64,8 @@ def _response(description: str, schema: str, *headers: str, media_type: str = "a
 _PROBLEMS = {
     400: "It cannot be read.", 402: "Waited for: the payment was declined.",
     404: "There is no such thing; waited for: Stripe knows no object that was named.",
-    409: "A state stands in the way: an object of the mock; waited for: canceled, or it never reached Stripe.",
+    409: "A state stands in the way: of the job, or an object of the mock; waited for: canceled, or it never reached "
+         "Stripe, or whoever runs the desk ended it.",
     413: "The body is too large.", 415: "The body is not JSON in UTF-8.",
     422: "It was read and refused, here or, when waited for, by Stripe.",
     502: "Waited for: Stripe refused the desk's API key.", 503: "Try again soon."}
@@ -148,6 +149,13 @@ LIST_JOBS: Route = {
         _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 10, "examples": [20]},
                "How many."),
         _query("starting_after", {"type": "string"}, "Go on behind this job, the last one of the page before.")]}}
+ASK_AGAIN: Route = {
+    "status_code": HTTPStatus.ACCEPTED, "tags": [_JOBS],
+    "responses": {
+        202: _response("The job as it now stands.", "Job", "Location", "Retry-After", "Paydesk-Mode"),
+        **_problems(404, 409, 422, 503)},
+    "openapi_extra": {"parameters": [
+        {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Its id."}]}}
 GET_STATS: Route = {
     "tags": [_PAYMENTS],
     "responses": {200: _response("The statistics.", "Stats"), **_problems(422, 503)},

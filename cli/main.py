@@ -30,7 +30,7 @@ def create_app() -> typer.Typer:
     app.command("up", epilog=example(up.EXAMPLE))(up.up)
     app.command("charge", epilog=example(charge.EXAMPLE))(charge.charge)
     app.command("watch", epilog=example(watch.EXAMPLE))(watch.watch)
-    app.command("jobs", epilog=example(jobs.EXAMPLE))(jobs.jobs)
+    app.add_typer(jobs.create_jobs_app(), name="jobs")
     app.command("stats", epilog=example(stats.EXAMPLE))(stats.stats)
     app.command("verify", epilog=example(verify.EXAMPLE))(verify.verify)
     app.add_typer(create_log_app(), name="log")

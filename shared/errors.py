@@ -37,6 +37,18 @@ class JobNotFound(PaydeskError):
     code = "not_found"
 
 
+class StateConflict(PaydeskError):
+    """The job stands so that this cannot be done to it; the sentence says how. Nothing happened."""
+
+    code = "state_conflict"
+
+
+class TooOldToResend(PaydeskError):
+    """The job was first sent so long ago that Stripe may have forgotten its key. Nothing happened."""
+
+    code = "too_old_to_resend"
+
+
 class WrongSecret(PaydeskError):
     """The store belongs to a desk with another instance secret; its ids could not be derived again."""
 

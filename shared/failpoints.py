@@ -37,7 +37,8 @@ EXIT_CODE = 86
 def arm(text: str) -> None:
     """Arm from a text like `claim.after=exit, record.before=freeze@3` (@3: at the third pass); "" disarms all.
 
-    Raises ValueError for what is not in that form. Each failpoint acts once.
+    `send.before:job_…=exit` acts for that job only: how a test makes one deadly. Raises ValueError for what is not in
+    that form. Each failpoint acts once.
     """
     global _armed  # noqa: PLW0603  # one process, one set of failpoints; a value passed everywhere would not be free
     armed = {}
@@ -48,10 +49,11 @@ def arm(text: str) -> None:
     _armed = armed or None
 
 
-def failpoint(name: str) -> None:
-    """Do what is armed under this name, if anything is."""
+def failpoint(name: str, job_id: str = "") -> None:
+    """Do what is armed under this name, or under it for this job, if anything is."""
     if _armed is not None:
         _reach(_armed, name)
+        _reach(_armed, f"{name}:{job_id}")
 
 
 def _reach(armed: dict[str, _Armed], name: str) -> None:

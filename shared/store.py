@@ -40,11 +40,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A job that feed handed out. One with a crash behind it is hinted singly."""
+    """A job that feed handed out."""
 
     job_id: str
     kind: str
-    crashes: int
 
 
 class Claimed(list[Job]):
@@ -249,8 +248,7 @@ class JobStore:
         failpoint("feed.before")
         flat = await self._calls.script("feed", lane, most, grace_ms)
         failpoint("feed.after")
-        return [Due(job_id, kind, int(crashes))
-                for job_id, kind, crashes in zip(flat[0::3], flat[1::3], flat[2::3], strict=True)]
+        return [Due(job_id, kind) for job_id, kind in zip(flat[0::2], flat[1::2], strict=True)]
 
     async def _until(self, deadline_seconds: float, script: str, *args: Any) -> Any:
         """Run a script that may be said twice until it answers or the deadline passes."""

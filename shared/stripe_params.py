@@ -1,6 +1,6 @@
 """A request turned into the parameters that Stripe gets, frozen at accept: for singles, rows and retries alike."""
 
-from typing import Any
+from typing import Any, Literal
 
 from shared.ids import Ids
 from shared.jobs import Job, Kind, Mode, NewJob
@@ -11,9 +11,9 @@ JOB_METADATA_KEY = "paydesk_job_id"
 """Says at Stripe which job made an object: how a webhook or a list finds the job of an answer that was lost."""
 
 
-def idempotency_key(job_id: str, kind: Kind) -> str:
+def idempotency_key(job_id: str, operation: Kind | Literal["cancel"]) -> str:
     """Stripe's idempotency key of a job: its id and the operation, at every attempt the same."""
-    return f"{job_id}:{kind}"
+    return f"{job_id}:{operation}"
 
 
 def new_job(request: Request, *, job_id: str, caller: str, settings: Settings) -> NewJob:

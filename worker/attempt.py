@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from shared.settings import Fallback
 from shared.store import Answer, Basis, Recorded
 from shared.stripe_params import mock_payment_job
 from worker.desk import Desk
+from worker.look import LOOK_AGAIN_MS, is_overdue, look, look_ms
 from worker.processor import Declined, Mismatch, NotSent, Outcome, Processor, Refused, Settled, Throttled, Unknown
 
 log = structlog.get_logger(__name__)
@@ -27,12 +27,6 @@ RECORD_SECONDS = 15.0
 
 CIRCUIT_WAIT_SECONDS = 1.5
 """How long an attempt that could not connect waits for the other workers, which began to try when this one did."""
-
-LOOK_AT_SECONDS = (60, 600, 3600, 6 * 3600, 24 * 3600)
-"""At what age a pending job is looked at; after the last, daily."""
-DAY_SECONDS = 24 * 3600
-LOOK_AGAIN_MS = 60_000
-"""After a look that nobody answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +70,12 @@ async def attempt(desk: Desk, job: Job, *, has_slot: bool) -> str:
 async def _look(desk: Desk, job: Job, *, has_slot: bool) -> str:
     """Ask how a pending job's object stands; it changes only by what is seen. In the mock nothing happens to one."""
     stripe = desk.stripe if has_slot and job.book is not Book.MOCK else None
-    outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await stripe.look(job)
+    outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await look(desk, job, stripe)
     if isinstance(outcome, Settled):
         return await _settle(desk, job, outcome, None)
     await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."),
-                             delay_ms=min(LOOK_AGAIN_MS, _look_ms(job, now_ms=_now_ms())), unsent=True, answered=False)
+                             delay_ms=min(LOOK_AGAIN_MS, look_ms(job)), unsent=True, answered=False)
     return Status.PENDING
-
-
-def _now_ms() -> int:
-    """This machine's clock: only for when to look again, never for leases."""
-    return time.time_ns() // 1_000_000
-
-
-def _look_ms(job: Job, *, now_ms: int) -> int:
-    """How long until a pending job's next look, by its age: at 1 min, 10 min, 1 h, 6 h, then daily."""
-    age_ms = max(0, now_ms - job.created_ms)
-    return next((at * 1000 - age_ms for at in LOOK_AT_SECONDS if at * 1000 > age_ms), DAY_SECONDS * 1000)
 
 
 async def _send(desk: Desk, job: Job, *, has_slot: bool) -> str:
@@ -134,7 +117,7 @@ async def _unanswered(desk: Desk, job: Job, *, answered: bool = False) -> str:
 
 
 async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackReason | None) -> str:
-    failpoint("send.before")
+    failpoint("send.before", job.id)
     outcome = await processor.send(job)
     failpoint("send.after")
     match outcome:
@@ -167,11 +150,18 @@ async def _settle(desk: Desk, job: Job, outcome: Settled, fallback: FallbackReas
         job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=status, book=book, stripe_id=made.id,
         result=None if status is Status.FAILED else result_of(job.kind, made, fallback=fallback,
                                                               has_secret=secret is not None),
-        error=job_error("payment_canceled", "The payment was canceled at Stripe.") if status is Status.FAILED else None,
+        error=_canceled(job) if status is Status.FAILED else None,
         client_secret=secret, payment=_learned(job, made, book), entries=_entries(job, made, book),
         counts_as_failed=status is Status.FAILED and job.kind is Kind.CHARGE,
-        look_ms=_look_ms(job, now_ms=_now_ms()), **_customer_pays(desk, job, made, fallback))
+        look_ms=look_ms(job), **_customer_pays(desk, job, made, fallback))
     return await _record(desk, answer)
+
+
+def _canceled(job: Job) -> Mapping[str, Any]:
+    """Why a payment is canceled, by its age alone: so it is also told when the desk's own cancel was not recorded."""
+    if is_overdue(job):
+        return job_error("action_not_completed", "Neither the customer nor the bank finished the payment in 7 days.")
+    return job_error("payment_canceled", "The payment was canceled at Stripe.")
 
 
 def _status(job: Job, made: Payment | Customer) -> Status:

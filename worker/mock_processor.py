@@ -70,6 +70,10 @@ class MockProcessor:
             return _made(job)
         return Refused("resource_missing", "No such payment intent in the mock.", 404)
 
+    async def cancel(self, job: Job) -> Outcome:  # noqa: ARG002  # whatever the job is
+        """Refused: the mock keeps nothing, so the next look would find the payment as it was made."""
+        return Refused("not_supported", "In the mock a payment that waits for its customer waits for ever.", 400)
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

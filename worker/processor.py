@@ -77,9 +77,9 @@ Outcome = Settled | Declined | Refused | Mismatch | NotSent | Throttled | Unknow
 
 
 class Processor(Protocol):
-    """Who answers jobs. Neither call ever raises for what the other side does: every failure is an outcome.
+    """Who answers jobs. No call ever raises for what the other side does: every failure is an outcome.
 
-    Both finish within a deadline well under the lease.
+    Each finishes within a deadline well under the lease.
     """
 
     async def send(self, job: Job) -> Outcome:
@@ -88,6 +88,10 @@ class Processor(Protocol):
 
     async def look(self, job: Job) -> Outcome:
         """Ask how the object of a pending job stands now; changes nothing."""
+        ...
+
+    async def cancel(self, job: Job) -> Outcome:
+        """Cancel the object of a pending job, once however often it is asked for; answers how it stands then."""
         ...
 
     async def close(self) -> None:

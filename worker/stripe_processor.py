@@ -49,7 +49,7 @@ _LONGEST_MESSAGE = 300
 
 
 class StripeProcessor:
-    """Stripe, as the desk's processor. Neither call raises anything but CancelledError; both end within 35 s.
+    """Stripe, as the desk's processor. No call raises anything but CancelledError; each ends within 35 s.
 
     `http` and `call_seconds` are for tests to shorten what is waited for.
     """
@@ -81,6 +81,12 @@ class StripeProcessor:
         """Read the payment intent that the job made; changes nothing."""
         return await self._read_intent(job, job.stripe_id)
 
+    async def cancel(self, job: Job) -> Outcome:
+        """Cancel the payment intent that the job made, under a key of its own. Stripe refuses it for one that is paid,
+        being paid, or canceled already."""
+        asked = {"cancellation_reason": "abandoned", "idempotency_key": idempotency_key(job.id, "cancel")}
+        return await self._ask_intent(job, job.stripe_id, "post", "/cancel", asked)
+
     async def close(self) -> None:
         """Let go of all connections."""
         await self._http.close_async()
@@ -90,6 +96,11 @@ class StripeProcessor:
         return await self._call(job, "post", path, {**job.params, **options}, read)
 
     async def _read_intent(self, job: Job, intent_id: object) -> Outcome:
+        return await self._ask_intent(job, intent_id, "get", "", {})
+
+    async def _ask_intent(self, job: Job, intent_id: object, method: str, verb: str, arguments: Mapping[str, Any],
+                          ) -> Outcome:
+        """Ask of one intent; the answer must be that intent."""
         if not isinstance(intent_id, str) or _INTENT_ID.fullmatch(intent_id) is None:
             return Refused("resource_missing", "No such payment intent at Stripe.", 404)
 
@@ -98,7 +109,8 @@ class StripeProcessor:
                 raise _Malformed("another object than the one asked for")
             return _settled_payment(body)
 
-        return await self._call(job, "get", f"{_INTENTS}/{intent_id}", {"stripe_version": job.api_version}, read)
+        return await self._call(job, method, f"{_INTENTS}/{intent_id}{verb}",
+                                {**arguments, "stripe_version": job.api_version}, read)
 
     async def _call(self, job: Job, method: str, path: str, arguments: Mapping[str, Any], read: "_Reader") -> Outcome:
         """One call, raw: building StripeObjects from the answer would cost a third of its CPU and carry the key."""

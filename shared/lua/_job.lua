@@ -31,11 +31,12 @@ local function event(name, fields, also)
   end
 end
 
-local function job_event(id, job, status, more)
+-- `name`: of an event that is more than the change to a status.
+local function job_event(id, job, status, more, name)
   local fields = {{'job_id', id}, {'kind', job.kind}, {'status', status}, {'amount_cents', job.amount_cents},
                   {'currency', job.currency}}
   for _, pair in ipairs(more or {}) do fields[#fields + 1] = pair end
-  event('job.' .. status, fields)
+  event(name or 'job.' .. status, fields)
 end
 
 -- Move a job to another status: its record, the index of each status, the event, the waiters. `job` holds its status,

@@ -20,7 +20,8 @@ local function obstacle(id, job)
   if FINAL[job.status] or job.status == 'parked' then return job.status end
   if job.status == 'running' then return 'running' end
   if on_hold then return 'hold' end
-  if tonumber(job.lease_until_ms or '0') > now then return 'running' end
+  -- A look's lease. One that has ended is a crash that feed counts first: a stale hint must not take the job before that.
+  if tonumber(job.lease_until_ms or '0') > 0 then return 'running' end
   if job.status ~= 'queued' and tonumber(job.next_ms or '0') > now then return 'not_due' end
   if job.mode ~= 'none' and (job.mode ~= mode or job.account ~= account) then
     if is_look(job) then

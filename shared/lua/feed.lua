@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Hand out what is due in one lane, oldest first, and re-score it in the same step, so that every worker may feed and
 -- none hands out what another just did. ARGV: lane, how many, milliseconds until a handed-out job is due again.
--- A lease that ended counts a crash and leaves its doubt. Answers a flat list: id, kind, crashes, ...
+-- A lease that ended counts a crash and leaves its doubt. Answers a flat list: id, kind, ...
 -- include _job.lua
 -- include _stepped_back.lua
 local lane, most, again_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -14,7 +14,6 @@ local function lease_ended(id, job)
   if job.status == 'pending' then to = 'pending' end -- it was only looked at
   change(id, job, to, {'crashes', crashes, 'lease_until_ms', '0', 'own_doubt', '0', 'next_ms', whole(now)},
          {{'error_code', 'lease_ended'}})
-  job.crashes = crashes
 end
 
 local handed = {}
@@ -28,7 +27,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'due:' .. lane, '-inf', 
   else
     if tonumber(job.lease_until_ms or '0') > 0 then lease_ended(id, job) end
     due_at(id, job, now + again_ms)
-    for _, value in ipairs({id, job.kind, job.crashes or '0'}) do handed[#handed + 1] = tostring(value) end
+    handed[#handed + 1] = id
+    handed[#handed + 1] = job.kind
   end
 end
 return handed

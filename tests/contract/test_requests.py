@@ -10,6 +10,7 @@ import stripe
 
 from shared.jobs import Job, Kind
 from shared.requests import ChargeRequest, CustomerRequest, PaymentIntentRequest, Request
+from shared.results import Payment
 from shared.settings import STRIPE_API_VERSION, Settings
 from shared.stripe_params import idempotency_key, new_job
 from standin.client import Standin
@@ -23,11 +24,13 @@ pytestmark = pytest.mark.anyio
 
 JOB_ID = "job_a1"
 INTENTS, INTENT, CUSTOMERS = "/v1/payment_intents", "/v1/payment_intents/{intent}", "/v1/customers"
+CANCEL = f"{INTENT}/cancel"
 METADATA = {"order": "ö 7", "0": "zero"}
 PARAMS = {
     ("post", INTENTS): stripe.params.PaymentIntentCreateParams,
     ("post", CUSTOMERS): stripe.params.CustomerCreateParams,
     ("get", INTENT): stripe.params.PaymentIntentRetrieveParams,
+    ("post", CANCEL): stripe.params.PaymentIntentCancelParams,
 }
 ASKED: list[tuple[Request, str]] = [
     (PaymentIntentRequest.model_validate({"amount": "0.50"}), INTENTS),
@@ -140,6 +143,32 @@ async def test_what_is_read(schemas: Schemas, standin: Standin, desk: StripeProc
         assert (entry["method"], entry["path"]) == ("GET", f"{INTENTS}/{name}")
         assert check(schemas, entry, INTENT) == {}
         assert entry["key"] is None
+
+
+async def test_what_is_canceled(schemas: Schemas, standin: Standin, desk: StripeProcessor, ask: Asker) -> None:
+    name = ask.create().body["id"]
+    job = job_for(PaymentIntentRequest.model_validate({"amount": "5"}), stripe_id=name)
+    for _ in range(2):
+        outcome = await desk.cancel(job)
+        assert isinstance(outcome, Settled), outcome
+        assert isinstance(outcome.made, Payment)
+        assert (outcome.made.id, outcome.made.status) == (name, "canceled")
+    asked = standin.requests()[1:]
+    assert len(asked) == 2
+    for entry in asked:
+        assert (entry["method"], entry["path"]) == ("POST", f"{INTENTS}/{name}/cancel")
+        assert entry["key"] == f"{JOB_ID}:cancel"
+        assert check(schemas, entry, CANCEL) == {"cancellation_reason": "abandoned"}
+    assert ask.get(f"{INTENTS}/{name}").body["cancellation_reason"] == "abandoned"
+
+
+@pytest.mark.parametrize("stripe_id", ["", "pi_mock_1", "pi_1/../../customers", "cus_1"])
+async def test_nothing_else_than_a_payment_of_stripes_is_canceled(
+    standin: Standin, desk: StripeProcessor, stripe_id: str
+) -> None:
+    outcome = await desk.cancel(job_for(ASKED[0][0], stripe_id=stripe_id))
+    assert isinstance(outcome, Refused)
+    assert standin.requests() == []
 
 
 async def test_every_kind_is_checked_or_sends_nothing(standin: Standin, desk: StripeProcessor) -> None:

@@ -19,7 +19,7 @@ from cli import processes
 from cli.servers import BROKER, STORE, EmbeddedServer
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
-from shared.errors import StoreUnavailable
+from shared.errors import StoreFull, StoreUnavailable
 from shared.ids import Ids
 from shared.jobs import Job, Lane, Status
 from shared.ledger import Ledger
@@ -38,6 +38,8 @@ HINTED_MS = 5_000
 """When a hinted job is due by itself, as the front door sets it."""
 STORE_DEADLINE_SECONDS = 2.0
 _OURS = ("STRIPE_", "PAYDESK_", "REDIS_", "BROKER_", "LOG_", "FLOWER_")
+START_SECONDS = 50.0
+"""How long a worker may take to come up on a machine that does other work."""
 _POLL_SECONDS = 0.02
 _END_SECONDS = 20.0
 
@@ -169,7 +171,7 @@ class DeskProcesses:
     async def start_workers(self, count: int = 1, **changes: str) -> list[WorkerProcess]:
         """Start workers and wait until each has its heartbeat in the store."""
         started = [self.launch(**changes) for _ in range(count)]
-        await self.until(lambda: self.beating(started), 30, "the workers' heartbeats")
+        await self.until(lambda: self.beating(started), START_SECONDS, "the workers' heartbeats")
         return started
 
     async def beating(self, workers: list[WorkerProcess]) -> bool:
@@ -207,6 +209,19 @@ class DeskProcesses:
         job = (await self.accept(request, delay_ms=delay_ms, settings=settings)).job
         self.hint(job)
         return job.id
+
+    async def submit_until_accepted(self, key: str) -> str:
+        """A client that sends the same request again until it is accepted."""
+        async def accepted() -> str | None:
+            try:
+                job = (await self.accept(key=key)).job
+            except (StoreUnavailable, StoreFull):
+                return None
+            self.hint(job)
+            return job.id
+
+        job_id: str = await self.until(accepted, 25, f"{key} accepted")
+        return job_id
 
     async def job(self, job_id: str) -> Job:
         """The job as it stands."""

@@ -7,7 +7,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.errors import StoreUnavailable
 from shared.jobs import Lane, Status
 from tests.faults.desk_processes import HINTED_MS, DeskProcesses
 
@@ -16,20 +15,6 @@ pytestmark = pytest.mark.anyio
 A_TICK_AND_A_CALL_SECONDS = 15.0
 """It takes two; the rest is for a machine that does other work."""
 _INTERACTIVE_LIST = "q:interactive"
-
-
-async def _submit_whatever_happens(desk: DeskProcesses, key: str) -> str:
-    """A client that sends the same request again until it is accepted."""
-    async def accepted() -> str | None:
-        try:
-            job = (await desk.accept(key=key)).job
-        except StoreUnavailable:
-            return None
-        desk.hint(job)
-        return job.id
-
-    job_id: str = await desk.until(accepted, 20, f"{key} accepted")
-    return job_id
 
 
 async def test_a_store_killed_under_load_loses_nothing_and_jobs_move_again(own_desk: DeskProcesses) -> None:
@@ -49,7 +34,7 @@ async def test_a_store_killed_under_load_loses_nothing_and_jobs_move_again(own_d
 
 
 async def _submit_many(desk: DeskProcesses, count: int) -> list[str]:
-    return [await _submit_whatever_happens(desk, f"under load {number}") for number in range(count)]
+    return [await desk.submit_until_accepted(f"under load {number}") for number in range(count)]
 
 
 async def test_a_store_that_is_away_for_seconds_loses_no_answer_of_stripe(own_desk: DeskProcesses) -> None:

@@ -86,16 +86,10 @@ async def test_restarts_of_the_broker_under_load_stop_nobody(own_desk: DeskProce
     for _ in range(restarts):
         for _ in range(JOBS):
             await own_desk.submit()
-        made = len(own_desk.charges_made())
-        await own_desk.until(lambda made=made: len(own_desk.charges_made()) > made, 60, "charges under way")
+        await charging(own_desk, len(own_desk.charges_made()))
         own_desk.servers.broker.kill()
         await asyncio.to_thread(own_desk.servers.broker.start)
-
-        async def moving(made: int = len(own_desk.charges_made())) -> bool:
-            own_desk.restart_ended_workers()
-            return len(own_desk.charges_made()) > made or not await unfinished(own_desk)
-
-        await own_desk.until(moving, NOTICED_SECONDS + 30, "charges after the restart")
+        await charging(own_desk, len(own_desk.charges_made()))
 
     async def done() -> bool:
         own_desk.restart_ended_workers()
@@ -103,6 +97,15 @@ async def test_restarts_of_the_broker_under_load_stop_nobody(own_desk: DeskProce
 
     await own_desk.until(done, 120, "every job's end")
     assert sorted(own_desk.charges_made()) == sorted(own_desk.accepted)
+
+
+async def charging(desk: DeskProcesses, made: int) -> None:
+    """Return once there are more charges, or none left to make; a worker that ended is started anew."""
+    async def moving() -> bool:
+        desk.restart_ended_workers()
+        return len(desk.charges_made()) > made or not await unfinished(desk)
+
+    await desk.until(moving, NOTICED_SECONDS + 30, "charges")
 
 
 async def unfinished(desk: DeskProcesses) -> int:

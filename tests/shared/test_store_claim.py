@@ -185,6 +185,16 @@ async def test_a_job_named_twice_in_one_claim_is_leased_once(till: Till) -> None
     assert [(job.id, job.attempts, job.doubts) for job in jobs] == [("job_a", 1, 1), ("job_b", 1, 1)]
 
 
+async def test_a_look_whose_lease_ended_is_nobodys_before_the_crash_is_counted(till: Till) -> None:
+    await till.record(waiting(await till.started()))
+    await till.claimed(lease_ms=1)
+    await till.lapse()
+    assert await verdicts(till, "job_a") == ["running"]
+    assert await till.feed() == ["job_a"]
+    [job] = await till.claim("job_a")
+    assert (job.status, job.crashes) == (Status.PENDING, 1)
+
+
 @pytest.mark.parametrize("pending", [True, False])
 async def test_a_job_with_a_crash_behind_it_is_leased_only_to_who_is_alone(till: Till, pending: bool) -> None:
     for job_id in ("job_a", "job_b"):

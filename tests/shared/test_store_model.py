@@ -18,12 +18,15 @@ from hypothesis.stateful import (
 )
 
 from cli.servers import EmbeddedServer
+from shared.errors import StateConflict
 from shared.jobs import FINAL, Job, Mode, Status
+from shared.operator import Signed
 from shared.redis_calls import RedisCalls
 from shared.store import CRASHES_THAT_PARK, Answer, Recorded
 from tests.shared.till import Till, declined, mocked, new, refused, succeeded, waiting
 
 T = TypeVar("T")
+ANN = Signed("ann", "because")
 DONE = (*FINAL, Status.PARKED)
 PICKS = st.sampled_from([0, 0, 1, 1, 2])
 PARKS = st.sampled_from([False, False, False, False, True])
@@ -48,9 +51,10 @@ class Model:
     stripe_id: str | None = None
     contradicted: bool = False
     booked: set[str] = field(default_factory=set)
+    asked_again: bool = False
 
     def claim(self, *, live: bool, alone: bool) -> bool:
-        if self.status in FINAL or self.status in (Status.PARKED, Status.RUNNING) or self.lease_is_live:
+        if self.status in FINAL or self.status in (Status.PARKED, Status.RUNNING) or self.leased:
             return False
         if self.crashes >= CRASHES_THAT_PARK:
             self.status = Status.PARKED
@@ -114,6 +118,21 @@ class Model:
         if said.status is Status.PENDING:
             self.crashes = 0
         return Recorded.RECORDED
+
+
+    def ask_again(self) -> bool:
+        """Whether an operator may."""
+        if self.status is Status.PARKED:
+            self.status = Status.PENDING if self.stripe_id else Status.UNKNOWN if self.doubts else Status.RETRYING
+            self.crashes, self.asked_again = 0, True
+        return self.status is Status.UNKNOWN or self.asked_again
+
+    def resolve(self, *, confirmed: bool) -> bool:
+        """Whether an operator may end it as failed."""
+        if self.status is not Status.PARKED or (self.doubts and not confirmed):
+            return False
+        self.status = Status.FAILED
+        return True
 
 
 class Desk(RuleBasedStateMachine):
@@ -219,6 +238,25 @@ class Desk(RuleBasedStateMachine):
         if self.say(model, mocked(job)) is Recorded.RECORDED:
             assert not in_doubt, "mocked while another attempt was in doubt"
             model.doubts.clear()
+
+    @rule()
+    def ask_again(self) -> None:
+        for job_id, model in self.models.items():
+            assert self.helped(self.till.operator.ask_again(job_id, ANN)) is model.ask_again()
+
+    @precondition(lambda self: any(model.status is Status.PARKED for model in self.models.values()))
+    @rule(confirmed=st.booleans())
+    def resolve(self, confirmed: bool) -> None:
+        for job_id, model in self.models.items():
+            step = self.till.operator.resolve_as_failed(job_id, ANN, confirmed_at_stripe=confirmed)
+            assert self.helped(step) is model.resolve(confirmed=confirmed)
+
+    def helped(self, step: Coroutine[Any, Any, Status]) -> bool:
+        try:
+            self.run(step)
+        except StateConflict:
+            return False
+        return True
 
     def say(self, model: Model, answer: Answer) -> Recorded:
         verdict = self.run(self.till.record(answer))

@@ -10,6 +10,7 @@ from shared.circuit import Circuit
 from shared.ids import token
 from shared.jobs import Book, Job, Kind, Lane, Mode, NewJob, Status, job_error
 from shared.ledger import Ledger, captured
+from shared.operator import Operator
 from shared.redis_calls import ROOT, RedisCalls
 from shared.results import Payment
 from shared.store import Accepted, Answer, Basis, Claimed, JobStore, Recorded
@@ -92,6 +93,7 @@ class Till:
         self.store = JobStore(calls)
         self.circuit = Circuit(calls)
         self.ledger = Ledger(calls)
+        self.operator = Operator(calls)
 
     async def accept(self, job: NewJob, *, delay_ms: int = 0) -> Accepted:
         return await self.store.accept(job, delay_ms=delay_ms, deadline_seconds=5)

@@ -23,6 +23,7 @@ class Scripted:
         self._answers = answers
         self.sent: list[Job] = []
         self.looked: list[Job] = []
+        self.canceled: list[Job] = []
 
     async def send(self, job: Job) -> Outcome:
         self.sent.append(job)
@@ -30,6 +31,10 @@ class Scripted:
 
     async def look(self, job: Job) -> Outcome:
         self.looked.append(job)
+        return self._answers(job)
+
+    async def cancel(self, job: Job) -> Outcome:
+        self.canceled.append(job)
         return self._answers(job)
 
     async def close(self) -> None:

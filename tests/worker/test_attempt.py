@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import pytest
 
 from shared.errors import StoreUnavailable
-from shared.jobs import Book, Job, Kind, Mode, Status
+from shared.jobs import Book, Job, Kind, Mode, Status, job_error
+from shared.operator import Signed
 from shared.settings import Fallback
 from shared.store import Answer, JobStore, Recorded
-from tests.shared.till import Till, new, payment, succeeded, waiting
+from tests.shared.till import Till, new, payment, refused, succeeded, waiting
 from tests.worker.desks import Answers, Scripted, claimed, connects, lose_stripe, make_desk, refuses
-from worker.attempt import AFTER_DOUBT, AFTER_NOT_SENT, AFTER_THROTTLE, DAY_SECONDS, Backoff, attempt
+from worker.attempt import AFTER_DOUBT, AFTER_NOT_SENT, AFTER_THROTTLE, Backoff, attempt
+from worker.look import DAY_SECONDS
 from worker.mock_processor import AUTHENTICATION_REQUIRED
 from worker.processor import Declined, Mismatch, NotSent, Refused, Settled, Throttled, Unknown
 
@@ -202,6 +204,26 @@ async def test_anything_else_that_is_late_changes_nothing(till: Till, outcome: s
     line = await attempt(make_desk(till, Scripted(OUTCOMES[outcome])), late, has_slot=True)
     assert line in ("job_a lease lost", "job_a fenced")
     assert await till.job() == before
+
+
+@pytest.mark.parametrize("end", ["never_reached", "resolved"])
+async def test_a_late_success_of_a_job_that_was_given_up_is_booked_and_noted(till: Till, end: str) -> None:
+    await till.accept(new())
+    late = await till.crash()
+    now = await till.claimed()
+    if end == "never_reached":
+        error = job_error("never_reached_stripe", "Nothing arrived.")
+        await till.record(dataclasses.replace(refused(now), error=error))
+    else:
+        await till.release(now, park=True)
+        await till.operator.resolve_as_failed("job_a", Signed("ann", "looked"), confirmed_at_stripe=True)
+    given_up = await till.job()
+    assert given_up.status is Status.FAILED
+    line = await attempt(make_desk(till, Scripted(OUTCOMES["settled"])), late, has_slot=True)
+    assert line == f"job_a {Recorded.CONTRADICTED}"
+    assert await till.job() == dataclasses.replace(given_up, contradicted_by="pi_a")
+    assert [(entry["object"], entry["cents"]) for entry in await till.entries()] == [("pi_a", "5000")]
+    assert await till.ledger.differences() == []
 
 
 class AwayAtRecord(JobStore):

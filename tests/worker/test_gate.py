@@ -144,7 +144,7 @@ class Mortal:
         async with self._work():
             return Settled(payment(job))
 
-    look = send
+    look = cancel = send
 
     @asynccontextmanager
     async def _work(self) -> AsyncIterator[None]:

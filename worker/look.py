@@ -1,0 +1,83 @@
+"""Looks at pending payments: when the next one is due, and the cancel of those that nobody finished in seven days."""
+
+import asyncio
+import time
+
+from shared.failpoints import failpoint
+from shared.jobs import Job, Kind
+from shared.results import Payment
+from worker.desk import Desk
+from worker.processor import Mismatch, NotSent, Outcome, Processor, Refused, Settled
+
+LOOK_AT_SECONDS = (60, 600, 3600, 6 * 3600, 24 * 3600)
+"""At what age a pending job is looked at; after the last, daily."""
+DAY_SECONDS = 24 * 3600
+LOOK_AGAIN_MS = 60_000
+"""After a look that nobody answered."""
+OVERDUE_SECONDS = 7 * DAY_SECONDS
+"""At what age a payment that waits for its customer is canceled."""
+
+_LEASE_LEFT = 0.75
+"""Of a lease, before another call is made under it: one that hangs must end within it."""
+_CANCELABLE = "requires_"
+"""How the statuses begin in which Stripe lets a payment be canceled (docs.stripe.com/api/payment_intents/cancel); one
+that is `processing` may still be paid."""
+
+
+def now_ms() -> int:
+    """This machine's clock: only for when to look again, never for leases."""
+    return time.time_ns() // 1_000_000
+
+
+def look_ms(job: Job) -> int:
+    """How long until a pending job's next look, by its age: at 1 min, 10 min, 1 h, 6 h, then daily, and at 7 days."""
+    age_ms = _age_ms(job)
+    at_seconds = (*LOOK_AT_SECONDS, OVERDUE_SECONDS)
+    next_ms = next((at * 1000 - age_ms for at in at_seconds if at * 1000 > age_ms), DAY_SECONDS * 1000)
+    return min(next_ms, DAY_SECONDS * 1000)
+
+
+def is_overdue(job: Job) -> bool:
+    """Whether a payment that nobody has finished by now is given up."""
+    return _age_ms(job) >= OVERDUE_SECONDS * 1000
+
+
+def _age_ms(job: Job) -> int:
+    return max(0, now_ms() - job.created_ms)
+
+
+async def look(desk: Desk, job: Job, stripe: Processor) -> Outcome:
+    """How a pending job's payment stands at Stripe; one that nobody finished in seven days is canceled there first.
+
+    Every call but the first takes a slot of the budget for itself. Whatever Stripe does not tell is asked again later.
+    """
+    ends = time.monotonic() + desk.terms.lease_ms / 1000
+    failpoint("look.before")
+    outcome = await stripe.look(job)
+    failpoint("look.after")
+    if not _is_given_up(job, outcome):
+        return outcome
+    if not await _may_call(desk, job, ends):
+        return NotSent("no_slot")
+    failpoint("cancel.before")
+    outcome = await stripe.cancel(job)
+    failpoint("cancel.after")
+    # Refused: it was paid in between, or somebody else canceled it. Only another look tells, and that is recorded.
+    if isinstance(outcome, Refused | Mismatch):
+        return await stripe.look(job) if await _may_call(desk, job, ends) else NotSent("no_slot")
+    return outcome
+
+
+def _is_given_up(job: Job, outcome: Outcome) -> bool:
+    """Only what is certainly this job's own is canceled; anything else is for a human to see."""
+    if not isinstance(outcome, Settled) or not isinstance(outcome.made, Payment):
+        return False
+    made, ours = outcome.made, (job.id, job.stripe_id, job.amount_cents, job.currency)
+    return (job.kind is Kind.CHARGE and (made.job_id, made.id, made.amount_cents, made.currency) == ours
+            and made.status.startswith(_CANCELABLE) and is_overdue(job))
+
+
+async def _may_call(desk: Desk, job: Job, ends: float) -> bool:
+    slots = await desk.pacing.reserve(job.lane, 1)
+    await asyncio.sleep(slots.first_in_seconds if slots.granted else 0)
+    return bool(slots.granted) and ends - time.monotonic() > _LEASE_LEFT * desk.terms.lease_ms / 1000
