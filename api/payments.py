@@ -70,7 +70,7 @@ async def _submit(request: Request, asked: requests.Request, route: str, *,
     preferred = preferred_wait(header_values(request, b"prefer"))
     seconds = waits_seconds if preferred is None else preferred
     _refuse_mock_objects(asked, desk.settings.mode)
-    new = new_job(asked, job_id=job_id, caller=caller, settings=desk.settings)
+    new = new_job(asked, job_id=job_id, caller=caller, ids=desk.ids, settings=desk.settings)
     if seconds is None:
         accepted = await accept_and_hint(desk, new)
         job = accepted.job

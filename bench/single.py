@@ -89,7 +89,7 @@ async def store_cost(store_url: str, charges: int) -> list[Figure]:
 
         async def charge(lane: Lane, count: int) -> None:
             new = [new_job(ChargeRequest.model_validate(CHARGE), job_id=ids.job(LOCAL_CALLER, "/bench", None),
-                           caller=LOCAL_CALLER, settings=settings) for _ in range(count)]
+                           caller=LOCAL_CALLER, ids=ids, settings=settings) for _ in range(count)]
             await asyncio.gather(*(store.accept(each, delay_ms=60_000, deadline_seconds=5) for each in new))
             await work(desk, lane, [each.id for each in new])
 

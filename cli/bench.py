@@ -24,6 +24,7 @@ SECONDS = 20.0
 """Two freshness windows, so that asking once in each can be told from asking once in all."""
 QUICK_SECONDS = 3.0
 QUICK_EVENTS = 2_000
+QUICK_OBJECTS, QUICK_PLANTED = 200, 24
 NO_SUCH_NAME = "https://stripe.invalid"
 
 EXAMPLE = "paydesk bench --quick"
@@ -52,7 +53,7 @@ def bench(*, quick: Annotated[bool, typer.Option(help="Few rounds: only whether 
 
 def _figures(folder: Path, *, quick: bool) -> Iterator["Figure"]:
     try:  # only now: these load the worker and Stripe's SDK, which no other verb needs
-        from bench import logs, reach, single
+        from bench import logs, reach, reconcile, single
     except ModuleNotFoundError:
         raise OnlyInCheckout("`paydesk bench` runs in a checkout, not in an image.") from None
 
@@ -69,6 +70,9 @@ def _figures(folder: Path, *, quick: bool) -> Iterator["Figure"]:
         yield from asyncio.run(single.store_cost(url, rounds))
     with _store(folder / "logs") as url:
         yield from logs.rebuilding(url, folder / "logs", QUICK_EVENTS if quick else logs.ENTRIES)
+    with _store(folder / "reconcile") as url:
+        yield from (reconcile.comparing(url, QUICK_OBJECTS, QUICK_PLANTED) if quick
+                    else reconcile.comparing(url, reconcile.OBJECTS, reconcile.PLANTED))
 
 
 @contextlib.contextmanager

@@ -157,7 +157,7 @@ def _shown(report: "Report") -> dict[str, Any]:
         "charges": report.plan.charges,
         "submitted": verdict.submitted, "accepted": verdict.accepted, "outcomes": dict(verdict.outcomes),
         "charged_at_stripe": verdict.charged_at_stripe, "charged_cents": verdict.charged_cents,
-        "mocked": verdict.mocked, "awaiting_list": len(verdict.awaiting_list), "double": len(verdict.double),
+        "mocked": verdict.mocked, "ended_by_list": report.ended_by_list, "double": len(verdict.double),
         "lost": len(verdict.lost), "unfinished": len(verdict.unfinished),
         "mocked_although_sent": len(verdict.mocked_although_sent), "wrong": len(verdict.wrong),
         "unaccepted": len(verdict.unaccepted),
@@ -186,7 +186,7 @@ def _write(report: "Report") -> None:
         ("Charged at Stripe", f"{verdict.charged_at_stripe:,}",
          f"{_dollars(verdict.charged_cents)}, counted in the stand-in's own file"),
         ("Answered by the mock", f"{verdict.mocked:,}", "no money moved: Stripe was out of everybody's reach"),
-        ("Left to Stripe's list", f"{len(verdict.awaiting_list):,}", "their keys answer 500 for good"),
+        ("Ended by Stripe's list", f"{report.ended_by_list:,}", "their keys answered 500 for good"),
         ("Charged twice", f"{len(verdict.double):,}", ""), ("Lost", f"{len(verdict.lost):,}", ""),
         ("Unfinished", f"{len(verdict.unfinished):,}", ""),
         ("Mocked although sent", f"{len(verdict.mocked_although_sent):,}", ""),
@@ -194,7 +194,7 @@ def _write(report: "Report") -> None:
         ("Never accepted", f"{len(verdict.unaccepted):,}", "clients that gave up"),
         ("Cents off", f"{sum(map(abs, verdict.cents_off.values())):,}", ", ".join(
             f"{book} book" for book in verdict.cents_off) or "ledger and Stripe agree, job by job"),
-        ("Verify", f"{len(verdict.differences):,}", "differences in the desk's own books"),
+        ("Verify, reconcile", f"{len(verdict.differences):,}", "differences: the desk's own books, and Stripe's list"),
     ]
     write_table(rows)
     sys.stdout.write("\n")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, charge, drill, jobs, stats, up, verify, watch
+from cli import bench, charge, drill, jobs, reconcile, stats, up, verify, watch
 from cli.desk_client import DeskUnreachable
 from cli.examples import example
 from cli.log import create_log_app
@@ -33,6 +33,7 @@ def create_app() -> typer.Typer:
     app.add_typer(jobs.create_jobs_app(), name="jobs")
     app.command("stats", epilog=example(stats.EXAMPLE))(stats.stats)
     app.command("verify", epilog=example(verify.EXAMPLE))(verify.verify)
+    app.command("reconcile", epilog=example(reconcile.EXAMPLE))(reconcile.reconcile)
     app.add_typer(create_log_app(), name="log")
     app.command("bench", epilog=example(bench.EXAMPLE))(bench.bench)
     app.command("drill", epilog=example(drill.EXAMPLE))(drill.drill)

@@ -22,6 +22,7 @@ from shared.settings import process_environment
 from standin.client import Standin, StandinFailed
 
 KEY = "sk_test_drill"
+SECRET = "drill"  # noqa: S105  # a name for this desk's ids, no secret
 LOOPBACK = "127.0.0.1"
 CHECKOUT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
@@ -119,15 +120,15 @@ class DrilledDesk:
         await self._until(self._all_beat, "the workers")
 
     def _start_standin(self) -> None:
-        self._stripe_port = free_port()
-        options = ("--port", str(self._stripe_port), "--db", str(self.oracle_db))
+        self.stripe_port = free_port()
+        options = ("--port", str(self.stripe_port), "--db", str(self.oracle_db))
         environment = {**self._clean(), "PYTHONPATH": str(CHECKOUT)}
         self.stripe = self._process("stripe", self._parts.standin(options), environment)
         self.stripe.start()
 
     def _standin_answers(self) -> bool:
         try:
-            self.standin = Standin(f"http://{LOOPBACK}:{self._stripe_port}")
+            self.standin = Standin(f"http://{LOOPBACK}:{self.stripe_port}")
         except (OSError, StandinFailed):
             return False
         return True
@@ -137,7 +138,7 @@ class DrilledDesk:
                                       in_child=self._parts.in_child))
 
     async def _add_worker(self, number: int) -> None:
-        wire = await self._wire(self._stripe_port)
+        wire = await self._wire(self.stripe_port)
         environment = {**self._environment(), "PAYDESK_WORKER_NAME": f"w{number}",
                        "STRIPE_API_BASE": f"http://{LOOPBACK}:{wire.port}"}
         process = self._process(f"worker {number}", self._parts.worker(environment), environment)
@@ -171,11 +172,11 @@ class DrilledDesk:
         return {name: text for name, text in process_environment().items() if not name.startswith(_NOT_OURS)}
 
     def _environment(self) -> dict[str, str]:
-        return {**self._clean(), "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", "PAYDESK_SECRET": "drill",
+        return {**self._clean(), "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", "PAYDESK_SECRET": SECRET,
                 "REDIS_URL": self.store_wire.url(self.store_server.url), "BROKER_URL": self.broker_server.url,
                 "PAYDESK_DATA_DIR": str(self.folder / "data"), "PAYDESK_WORKER_THREADS": _THREADS,
                 "PAYDESK_LEASE_SECONDS": str(self._plan.lease_seconds), "STRIPE_SECRET_KEY": KEY,
-                "STRIPE_API_BASE": f"http://{LOOPBACK}:{self._stripe_port}", "STRIPE_RATE_PER_SECOND": "1000",
+                "STRIPE_API_BASE": f"http://{LOOPBACK}:{self.stripe_port}", "STRIPE_RATE_PER_SECOND": "1000",
                 "MOCK_PAYS_AFTER_SECONDS": "1"}
 
     async def _until(self, ready: Callable[[], object], what: str) -> None:

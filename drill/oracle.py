@@ -22,8 +22,6 @@ class Verdict:
     charged_at_stripe: int
     charged_cents: int
     mocked: int
-    awaiting_list: list[str] = field(default_factory=list)
-    """Unknown, and their keys answer 500 for good: whether Stripe has them only its list can tell."""
     double: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
@@ -49,24 +47,19 @@ class Verdict:
 def judge(seen: Evidence) -> Verdict:
     """Compare all that is known; every claim of the desk is held against something that the desk did not write."""
     charges = [effect for effect in seen.stripe.effects if effect.kind == _CHARGE]
-    awaiting = {job.id for job in seen.desk.jobs.values() if _awaits_list(seen, job)}
     return Verdict(
         submitted=len(seen.submitted), accepted=len(seen.accepted), outcomes=_outcomes(seen),
         charged_at_stripe=len(charges), charged_cents=sum(effect.cents or 0 for effect in charges),
         mocked=sum(job.book is Book.MOCK and job.kind is not Kind.STATUS_REFRESH for job in seen.desk.jobs.values()),
-        awaiting_list=sorted(awaiting), double=list(_doubles(seen)), lost=list(_lost(seen)),
+        double=list(_doubles(seen)), lost=list(_lost(seen)),
         unfinished=[f"{job.id} is {job.status}" for job in seen.desk.jobs.values()
-                    if not job.status.final and job.id not in awaiting],
+                    if not job.status.final],
         mocked_although_sent=list(_mocked_although_sent(seen)),
-        wrong=[*_wrong_charges(seen, awaiting), *_wrong_ends(seen), *_strangers(seen),
+        wrong=[*_wrong_charges(seen), *_wrong_ends(seen), *_strangers(seen),
                *(f"{key} was refused: {how}" for key, how in seen.refused.items())],
         unaccepted=[f"{key} never had an answer" for key in seen.submitted
                     if key not in seen.accepted and key not in seen.refused],
-        differences=list(seen.desk.differences), cents_off=_cents_off(seen, awaiting))
-
-
-def _awaits_list(seen: Evidence, job: Job) -> bool:
-    return job.status is Status.UNKNOWN and idempotency_key(job.id, job.kind) in seen.stripe.bound_to_500
+        differences=list(seen.desk.differences), cents_off=_cents_off(seen))
 
 
 def _outcomes(seen: Evidence) -> dict[str, int]:
@@ -100,7 +93,7 @@ def _mocked_although_sent(seen: Evidence) -> Iterator[str]:
             yield f"{job.id} was mocked, and Stripe has its {effect.kind} {effect.object_id}"
 
 
-def _wrong_charges(seen: Evidence, awaiting: set[str]) -> Iterator[str]:
+def _wrong_charges(seen: Evidence) -> Iterator[str]:
     """Every charge at Stripe is one that its client asked for, to the cent, and the desk says so; and the reverse."""
     asked = {key: one for key, one in seen.submitted.items() if one.kind is Kind.CHARGE and not one.declines}
     charged: set[str] = set()
@@ -112,7 +105,7 @@ def _wrong_charges(seen: Evidence, awaiting: set[str]) -> Iterator[str]:
             yield f"{made.id} took {made.received_cents} cents, which {made.client_key} did not ask for"
         job = seen.desk.jobs.get(made.job_id or "")
         charged.add(made.job_id or "")
-        if job is not None and job.status is not Status.SUCCEEDED and job.id not in awaiting and job.status.final:
+        if job is not None and job.status is not Status.SUCCEEDED and job.status.final:
             yield f"{job.id} is {job.status}, and Stripe has its charge {made.id}"
     for job in seen.desk.jobs.values():
         says_charged = job.kind is Kind.CHARGE and job.status is Status.SUCCEEDED and job.book is not Book.MOCK
@@ -121,15 +114,25 @@ def _wrong_charges(seen: Evidence, awaiting: set[str]) -> Iterator[str]:
 
 
 def _wrong_ends(seen: Evidence) -> Iterator[str]:
-    """Only a card that declines fails; nothing contradicts what was answered."""
+    """Only a card that declines fails, or what provably never reached Stripe; nothing contradicts what was answered."""
+    reached = {effect.job_id for effect in seen.stripe.effects}
     for key, ids in seen.accepted.items():
         for job in filter(None, map(seen.desk.jobs.get, ids)):
             declines = key in seen.submitted and seen.submitted[key].declines
+            if _never_reached(seen, job) and job.id not in reached:
+                continue
             if job.status.final and job.status is not (Status.FAILED if declines else Status.SUCCEEDED):
                 code = job.error["code"] if job.error else "no error"
                 yield f"{job.id} of {key} is {job.status} ({code})"
             if job.contradicted_by:
                 yield f"{job.id} is contradicted by {job.contradicted_by}"
+
+
+def _never_reached(seen: Evidence, job: Job) -> bool:
+    """Whether it was given up for a reason that Stripe's own file bears out: its key answers 500 for good."""
+    code = job.error["code"] if job.error else ""
+    return (job.status is Status.FAILED and code == "never_reached_stripe"
+            and idempotency_key(job.id, job.kind) in seen.stripe.bound_to_500)
 
 
 def _strangers(seen: Evidence) -> Iterator[str]:
@@ -138,11 +141,11 @@ def _strangers(seen: Evidence) -> Iterator[str]:
             yield f"Stripe has a {effect.kind} of {effect.job_id}, which the desk does not know"
 
 
-def _cents_off(seen: Evidence, awaiting: set[str]) -> dict[str, int]:
+def _cents_off(seen: Evidence) -> dict[str, int]:
     """The ledger against Stripe's money, and the mock's against what its customers were told; totals against both."""
     moved: dict[Book, dict[str, int]] = {book: {} for book in Book}
     for effect in seen.stripe.effects:
-        if effect.kind == _CHARGE and effect.job_id is not None and effect.job_id not in awaiting:
+        if effect.kind == _CHARGE and effect.job_id is not None:
             moved[Book.TEST][effect.job_id] = moved[Book.TEST].get(effect.job_id, 0) + (effect.cents or 0)
     for job in seen.desk.jobs.values():
         if job.book is Book.MOCK and job.status is Status.SUCCEEDED and job.kind in (Kind.CHARGE, Kind.STATUS_REFRESH):

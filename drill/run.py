@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from drill.oracle import Verdict, judge
 from drill.pace import Pace
 from drill.plan import Plan
 from drill.recovery import Recovery, Traces, recoveries
+from drill.stripe_list import end_by_the_list
+from shared.errors import PaydeskError
 
 LOOKED_EVERY_SECONDS = 0.25
 LOG_TRIES = 5
@@ -51,6 +53,8 @@ class Report:
     faulty_calls: int
     asked_again: int
     revived: int
+    ended_by_list: int
+    """Jobs whose keys answered 500 for good, so that only Stripe's list could end them."""
     recoveries: list[Recovery]
     seconds: float
     ended_early: bool = False
@@ -74,6 +78,7 @@ async def drill(plan: Plan, parts: Parts, folder: Path, tell: Tell, *, enough: a
         try:
             await run.load()
             await run.drain()
+            await run.end_by_the_list()
         finally:
             watch.cancel()
         return await run.report()
@@ -88,6 +93,8 @@ class _Run:
         self._clients = Clients(plan, desk.url, self._pace)
         self._chaos = Chaos(desk, plan, self._pace)
         self._phase = "breaking it under load"
+        self._left_to_list = 0
+        self._listed: list[str] = []
 
     async def load(self) -> None:
         """Submit and break side by side; the load lasts as long as the breaks do."""
@@ -116,12 +123,23 @@ class _Run:
         unknown = await self._desk.unknown()
         return len(unknown) == unfinished and unknown <= {key.partition(":")[0] for key in bound}
 
+    async def end_by_the_list(self) -> None:
+        """What answers 500 for good is ended by Stripe's list; and the list agrees with everything else."""
+        self._phase = "comparing with Stripe's list"
+        self._left_to_list = len(await self._desk.unknown())
+        try:
+            self._listed = await end_by_the_list(self._desk)
+        except PaydeskError as failed:  # a desk that is broken is told of, not a reason to count nothing
+            self._listed = [f"reconcile: {failed}"]
+
     async def report(self) -> Report:
         """Read all that is known, and judge."""
         self._phase = "counting"
         desk, clients, chaos = self._desk, self._clients, self._chaos
+        told = await read_desk(desk.calls)
+        told = replace(told, differences=[*told.differences, *self._listed])
         seen = Evidence(clients.submitted, {key: frozenset(ids) for key, ids in clients.accepted.items()},
-                        clients.refused, read_stripe(desk.oracle_db), await read_desk(desk.calls))
+                        clients.refused, read_stripe(desk.oracle_db), told)
         requests = await self._requests()
         traces = Traces.of(seen.desk.jobs, clients.accepted_ms, requests)
         (desk.folder / "breaks.jsonl").write_text("".join(
@@ -131,7 +149,7 @@ class _Run:
             plan=self._plan, verdict=judge(seen), breaks=dict(Counter(met.what.value for met in chaos.met)),
             missed={what.value: count for what, count in chaos.missed.items()}, calls=len(requests),
             faulty_calls=sum(request["fault"] is not None for request in requests), asked_again=clients.asked_again,
-            revived=desk.revived, recoveries=recoveries(chaos.met, traces),
+            revived=desk.revived, ended_by_list=self._left_to_list, recoveries=recoveries(chaos.met, traces),
             seconds=round(time.monotonic() - self._began, 1), ended_early=self._pace.stopped)
 
     async def _requests(self) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import secrets
 
 _ID_BYTES = 20
 """160 bits: nobody guesses another caller's job, and no two jobs collide."""
+_DESK_CHARACTERS = 12
 
 
 def _text(digest: bytes) -> str:
@@ -41,6 +42,10 @@ class Ids:
     def fingerprint(self) -> str:
         """What the store keeps to recognise this desk's secret, telling nothing of it."""
         return self._derive("instance")
+
+    def desk(self) -> str:
+        """How this desk marks what it makes at Stripe: enough of its fingerprint to tell it from any other's."""
+        return self.fingerprint()[:_DESK_CHARACTERS]
 
 
 def mock_id(prefix: str, job_id: str) -> str:

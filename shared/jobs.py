@@ -194,6 +194,10 @@ class Job:
     contradicted_by: str | None = None
     first_sent_ms: int | None = None
     next_ms: int | None = None
+    lease_until_ms: int = 0
+    """Until when a worker has it; 0: nobody."""
+    listed_ms: int = 0
+    """When the comparison that last saw its object in Stripe's list began."""
     finished_ms: int | None = None
 
     @classmethod
@@ -216,8 +220,10 @@ class Job:
             book=Book(fields["book"]) if fields.get("book") else None, result=shape("result"), error=shape("error"),
             stripe_id=fields.get("stripe_id"), retry_of=fields.get("retry_of"), settles=fields.get("settles"),
             pays=fields.get("pays"), contradicted_by=fields.get("contradicted_by"),
-            first_sent_ms=number("first_sent_ms"), next_ms=number("next_ms"), created_ms=int(fields["created_ms"]),
-            updated_ms=int(fields["updated_ms"]), finished_ms=number("finished_ms"))
+            first_sent_ms=number("first_sent_ms"), next_ms=number("next_ms"),
+            lease_until_ms=number("lease_until_ms") or 0, listed_ms=number("listed_ms") or 0,
+            created_ms=int(fields["created_ms"]), updated_ms=int(fields["updated_ms"]),
+            finished_ms=number("finished_ms"))
 
     @property
     def certainty(self) -> Certainty:

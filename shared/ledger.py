@@ -5,7 +5,7 @@ recounts the books from the entries alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -119,6 +119,18 @@ class Ledger:
             if len(page) < _PAGE:
                 return
             after = f"({page[-1][0]}"
+
+    async def captured_cents(self, payment_ids: Sequence[str]) -> dict[str, int]:
+        """What is booked as received by each of these payments; one that is not booked is left out."""
+        if not payment_ids:
+            return {}
+        numbers = await self._calls.call("HMGET", f"{ROOT}ledger:seen",
+                                         *(f"{payment_id}:{EntryKind.CAPTURED}" for payment_id in payment_ids))
+        booked = [(payment_id, number) for payment_id, number in zip(payment_ids, numbers, strict=True) if number]
+        entries = await asyncio.gather(*(self._calls.call("XRANGE", f"{ROOT}ledger", number, number)
+                                         for _, number in booked))
+        return {payment_id: int(entry[0][1]["cents"]) for (payment_id, _), entry in zip(booked, entries, strict=True)
+                if entry}
 
     async def differences(self) -> list[Difference]:
         """Recount every book to the last entry that there was when its totals were read; right while money moves.

@@ -18,7 +18,7 @@ ROOT = "{pd}:"
 """The root of every key: a hash tag, so that a cluster keeps them all in one slot. The only KEYS[1] of every script."""
 
 SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circuit", "log_calls",
-                "moment", "operate")
+                "moment", "note", "operate", "reconcile")
 _CALLS_TOGETHER = 128
 _CONNECTIONS = 8
 _PASSING = (ReadOnlyError, MasterDownError)

@@ -63,6 +63,8 @@ class Basis(StrEnum):
     """The mock said so: only on proof that no attempt may have reached Stripe."""
     REFUSAL = "refusal"
     """The processor refused: needs the live lease."""
+    ABSENCE = "absence"
+    """A whole list proves that Stripe has nothing: only for a job in doubt that is too old to be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Answer:
     """Whether Stripe itself said anything: then it is within reach. The mock's answers say nothing of it."""
     follow_up: NewJob | None = None
     follow_up_ms: int = 0
+    stub: "Stub | None" = None
+    """The job as it is to be made again if the store does not have it."""
 
     def text(self) -> str:
         """The answer as record.lua reads it."""
@@ -104,8 +108,21 @@ class Answer:
             "entries": list(self.entries) or None,
             "follow_up": None if self.follow_up is None else {
                 "id": self.follow_up.id, "fields": self.follow_up.fields(), "delay_ms": self.follow_up_ms},
+            "stub": None if self.stub is None else {**self.stub.new.fields(), "created_ms": str(self.stub.created_ms)},
+            "resend_ms": BLIND_RESEND_MS if self.basis is Basis.ABSENCE else None,
         }
         return json.dumps({name: value for name, value in said.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A lost job, made again from its object at Stripe: without its caller and body, which a resubmission brings back.
+
+    `new` has an empty body hash and caller; `created_ms`: when the object was made.
+    """
+
+    new: NewJob
+    created_ms: int
 
 
 class Recorded(StrEnum):
@@ -242,6 +259,32 @@ class JobStore:
                                  json.dumps(error), Status.PARKED if park else "")
         failpoint("release.after")
         return None if said == "fenced" else Status(said)
+
+    async def note(self, job_id: str, by: str) -> bool:
+        """Note on a job that something at Stripe speaks against it; True when nothing was noted before."""
+        return bool(await self._until(2.0, "note", job_id, by))
+
+    async def read(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs as they stand, without their client secrets, in the order in which they are named."""
+        hashes = await asyncio.gather(*(self._calls.call("HGETALL", _job_key(job_id)) for job_id in job_ids))
+        return [_job(fields, None) if fields else None for fields in hashes]
+
+    async def created(self, *, since_ms: int, until_ms: int, most: int = _LIST_PAGE) -> tuple[list[str], int | None]:
+        """Ids of jobs that were accepted in a window, oldest first, and where the next page begins; None: nowhere."""
+        while True:
+            flat = await self._calls.call("ZRANGEBYSCORE", f"{ROOT}jobs", since_ms, until_ms, "WITHSCORES", "LIMIT", 0,
+                                          most)
+            page = [(job_id, int(created_ms)) for job_id, created_ms in zip(flat[::2], flat[1::2], strict=True)]
+            last = page[-1][1] if len(page) == most else None
+            whole = [job_id for job_id, created_ms in page if created_ms != last]
+            if whole or last is None:
+                return whole, last
+            most *= 2  # all of one millisecond: they fit on no page of that size
+
+    async def in_status(self, status: Status, *, most: int) -> list[str]:
+        """Ids of the jobs in a status, oldest first."""
+        found: list[str] = await self._calls.call("ZRANGE", f"{ROOT}jobs:{status}", 0, most - 1)
+        return found
 
     async def feed(self, lane: Lane, *, most: int, grace_ms: int) -> list[Due]:
         """Hand out up to `most` jobs that are due in a lane; they are due again after the grace."""

@@ -3,21 +3,21 @@
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from shared.errors import StoreUnavailable
 from shared.failpoints import failpoint
-from shared.jobs import CURRENCY, Book, FallbackReason, Job, Kind, Mode, NewJob, Status, job_error
-from shared.ledger import captured
-from shared.results import CANCELED, SUCCEEDED, Customer, Payment, result_of
+from shared.jobs import Book, FallbackReason, Job, Kind, Mode, NewJob, Status, job_error
+from shared.results import Customer, Payment
 from shared.settings import Fallback
 from shared.store import Answer, Basis, Recorded
 from shared.stripe_params import mock_payment_job
 from worker.desk import Desk
-from worker.look import LOOK_AGAIN_MS, is_overdue, look, look_ms
+from worker.facts import declined, is_whole, look_ms, settled
+from worker.look import LOOK_AGAIN_MS, look, now_ms
 from worker.processor import Declined, Mismatch, NotSent, Outcome, Processor, Refused, Settled, Throttled, Unknown
 
 log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ async def _look(desk: Desk, job: Job, *, has_slot: bool) -> str:
     if isinstance(outcome, Settled):
         return await _settle(desk, job, outcome, None)
     await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."),
-                             delay_ms=min(LOOK_AGAIN_MS, look_ms(job)), unsent=True, answered=False)
+                             delay_ms=min(LOOK_AGAIN_MS, look_ms(job, now_ms=now_ms())), unsent=True, answered=False)
     return Status.PENDING
 
 
@@ -99,7 +99,7 @@ async def _refresh(desk: Desk, job: Job, stripe: Processor) -> str:
     outcome = await stripe.send(job)
     failpoint("look.after")
     match outcome:
-        case Settled() if _is_whole(outcome.made):
+        case Settled() if is_whole(outcome.made):
             return await _settle(desk, job, outcome, None)
         case Refused():
             return await _refuse(desk, job, outcome)
@@ -140,80 +140,11 @@ async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackRea
 
 async def _settle(desk: Desk, job: Job, outcome: Settled, fallback: FallbackReason | None) -> str:
     """Record an object that the processor has; it must be the one that was asked for."""
-    made, book = outcome.made, _book(job, fallback)
-    if fallback is None and not _is_ours(job, made):
+    answer = settled(job, outcome, fallback=fallback, now_ms=now_ms())
+    if answer is None:
         return await _park(desk, job, "unexpected_answer", "Stripe's object is not what this job asked for.")
-    status = _status(job, made)
-    # Whoever pays in a browser needs it; for a charge that is done it would only be one more secret to keep.
-    secret = outcome.client_secret if job.kind is Kind.PAYMENT_INTENT or status is Status.PENDING else None
-    answer = Answer(
-        job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=status, book=book, stripe_id=made.id,
-        result=None if status is Status.FAILED else result_of(job.kind, made, fallback=fallback,
-                                                              has_secret=secret is not None),
-        error=_canceled(job) if status is Status.FAILED else None,
-        client_secret=secret, payment=_learned(job, made, book), entries=_entries(job, made, book),
-        counts_as_failed=status is Status.FAILED and job.kind is Kind.CHARGE,
-        look_ms=look_ms(job), **_customer_pays(desk, job, made, fallback))
+    answer = replace(answer, **_customer_pays(desk, job, outcome.made, fallback))
     return await _record(desk, answer)
-
-
-def _canceled(job: Job) -> Mapping[str, Any]:
-    """Why a payment is canceled, by its age alone: so it is also told when the desk's own cancel was not recorded."""
-    if is_overdue(job):
-        return job_error("action_not_completed", "Neither the customer nor the bank finished the payment in 7 days.")
-    return job_error("payment_canceled", "The payment was canceled at Stripe.")
-
-
-def _status(job: Job, made: Payment | Customer) -> Status:
-    """An intent's job ends once the intent exists; a charge's when money moved, or when it never will."""
-    if not isinstance(made, Payment) or job.kind is not Kind.CHARGE or made.status == SUCCEEDED:
-        return Status.SUCCEEDED
-    return Status.FAILED if made.status == CANCELED else Status.PENDING
-
-
-def _is_ours(job: Job, made: Payment | Customer) -> bool:
-    if made.livemode is not (job.mode is Mode.LIVE):
-        return False
-    if job.kind is Kind.STATUS_REFRESH:
-        return True
-    if made.job_id != job.id:
-        return False
-    if not isinstance(made, Payment):
-        return True
-    return _is_whole(made) and (made.amount_cents, made.currency) == (job.amount_cents, job.currency)
-
-
-def _is_whole(made: Payment | Customer) -> bool:
-    """Whether a payment that a job made and that succeeded was received in full: jobs ask for nothing else."""
-    if not isinstance(made, Payment) or made.job_id is None or made.status != SUCCEEDED:
-        return True
-    return (made.received_cents, made.currency) == (made.amount_cents, CURRENCY)
-
-
-def _book(job: Job, fallback: FallbackReason | None) -> Book:
-    return Book.MOCK if fallback else Book(job.mode)
-
-
-def _learned(job: Job, made: Payment | Customer, book: Book) -> Mapping[str, str] | None:
-    if not isinstance(made, Payment):
-        return None
-    maker = _maker(job, made)
-    return {"id": made.id, "status": made.status, "amount_cents": str(made.amount_cents),
-            "received_cents": str(made.received_cents), "currency": made.currency, "book": book,
-            "account": job.account} | ({} if maker is None else {"job": maker})
-
-
-def _entries(job: Job, made: Payment | Customer, book: Book) -> list[dict[str, str]]:
-    """Money counts when a payment of this desk is succeeded, once, whoever reports it."""
-    if not isinstance(made, Payment) or made.status != SUCCEEDED or made.currency != CURRENCY:
-        return []
-    maker = _maker(job, made)
-    return [] if maker is None else [captured(made, book=book, account=job.account, job_id=maker)]
-
-
-def _maker(job: Job, made: Payment) -> str | None:
-    """The job that made a payment: a refresh only looks at it, and may see one that no job made."""
-    return made.job_id or job.pays if job.kind is Kind.STATUS_REFRESH else job.id
 
 
 def _customer_pays(desk: Desk, job: Job, made: Payment | Customer, fallback: FallbackReason | None) -> dict[str, Any]:
@@ -226,16 +157,10 @@ def _customer_pays(desk: Desk, job: Job, made: Payment | Customer, fallback: Fal
 
 
 async def _decline(desk: Desk, job: Job, outcome: Declined, fallback: FallbackReason | None) -> str:
-    book = _book(job, fallback)
-    payment = outcome.payment
-    if payment is not None and fallback is None and not _is_ours(job, payment):
+    answer = declined(job, outcome, fallback=fallback)
+    if answer is None:
         return await _park(desk, job, "unexpected_answer", "Stripe's object is not what this job asked for.")
-    error = job_error(outcome.code, outcome.message, decline_code=outcome.decline_code,
-                      stripe_request_id=outcome.request_id)
-    return await _record(desk, Answer(
-        job=job, basis=Basis.MOCK if fallback else Basis.FACT, status=Status.FAILED, book=book, error=error,
-        stripe_id=payment.id if payment else None, payment=_learned(job, payment, book) if payment else None,
-        counts_as_failed=job.kind is Kind.CHARGE))
+    return await _record(desk, answer)
 
 
 async def _refuse(desk: Desk, job: Job, outcome: Refused) -> str:

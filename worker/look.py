@@ -7,16 +7,11 @@ from shared.failpoints import failpoint
 from shared.jobs import Job, Kind
 from shared.results import Payment
 from worker.desk import Desk
+from worker.facts import is_overdue
 from worker.processor import Mismatch, NotSent, Outcome, Processor, Refused, Settled
 
-LOOK_AT_SECONDS = (60, 600, 3600, 6 * 3600, 24 * 3600)
-"""At what age a pending job is looked at; after the last, daily."""
-DAY_SECONDS = 24 * 3600
 LOOK_AGAIN_MS = 60_000
 """After a look that nobody answered."""
-OVERDUE_SECONDS = 7 * DAY_SECONDS
-"""At what age a payment that waits for its customer is canceled."""
-
 _LEASE_LEFT = 0.75
 """Of a lease, before another call is made under it: one that hangs must end within it."""
 _CANCELABLE = "requires_"
@@ -27,23 +22,6 @@ that is `processing` may still be paid."""
 def now_ms() -> int:
     """This machine's clock: only for when to look again, never for leases."""
     return time.time_ns() // 1_000_000
-
-
-def look_ms(job: Job) -> int:
-    """How long until a pending job's next look, by its age: at 1 min, 10 min, 1 h, 6 h, then daily, and at 7 days."""
-    age_ms = _age_ms(job)
-    at_seconds = (*LOOK_AT_SECONDS, OVERDUE_SECONDS)
-    next_ms = next((at * 1000 - age_ms for at in at_seconds if at * 1000 > age_ms), DAY_SECONDS * 1000)
-    return min(next_ms, DAY_SECONDS * 1000)
-
-
-def is_overdue(job: Job) -> bool:
-    """Whether a payment that nobody has finished by now is given up."""
-    return _age_ms(job) >= OVERDUE_SECONDS * 1000
-
-
-def _age_ms(job: Job) -> int:
-    return max(0, now_ms() - job.created_ms)
 
 
 async def look(desk: Desk, job: Job, stripe: Processor) -> Outcome:
@@ -74,7 +52,7 @@ def _is_given_up(job: Job, outcome: Outcome) -> bool:
         return False
     made, ours = outcome.made, (job.id, job.stripe_id, job.amount_cents, job.currency)
     return (job.kind is Kind.CHARGE and (made.job_id, made.id, made.amount_cents, made.currency) == ours
-            and made.status.startswith(_CANCELABLE) and is_overdue(job))
+            and made.status.startswith(_CANCELABLE) and is_overdue(job, now_ms=now_ms()))
 
 
 async def _may_call(desk: Desk, job: Job, ends: float) -> bool:

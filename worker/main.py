@@ -32,6 +32,8 @@ from worker.pacing import Pacing
 from worker.processor import Processor
 from worker.progress import Progress
 from worker.reachability import Reachability, tcp_connect
+from worker.reconcile import Reconcile
+from worker.reconcile_rounds import ReconcileRounds
 from worker.stripe_processor import StripeProcessor
 from worker.tasks import register_tasks
 
@@ -138,8 +140,10 @@ class Worker:
                               hinter=self._hinter, reachability=desk.reachability, progress=self._progress,
                               threads=settings.worker_threads, calls_per_second=settings.hinted_per_second)
         follower = LogFollower(Events(self._calls), settings.log_dir or settings.data_dir)
-        self._ticking = [asyncio.create_task(self._feeder.run()), asyncio.create_task(follower.run()),
-                         asyncio.create_task(self._end_when_stalled(desk))]
+        parts = [self._feeder.run(), follower.run(), self._end_when_stalled(desk)]
+        if isinstance(desk.stripe, StripeProcessor):
+            parts.append(ReconcileRounds(desk, Reconcile(desk, desk.stripe, self._calls), self._instance).run())
+        self._ticking = [asyncio.create_task(part) for part in parts]
 
     async def _end_when_stalled(self, desk: Desk) -> None:
         """End the process once Celery brings it nothing any more, after the calls that run: no other way wakes it."""

@@ -1,9 +1,11 @@
 """The protocol of who answers a job, Stripe or the mock, and every outcome that an answer can have."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
-from shared.jobs import Job
+from shared.jobs import Job, Kind
 from shared.results import Customer, Payment
 
 
@@ -74,6 +76,69 @@ class Unknown:
 
 
 Outcome = Settled | Declined | Refused | Mismatch | NotSent | Throttled | Unknown
+
+
+class Noun(StrEnum):
+    """What Stripe lists, in its own words."""
+
+    PAYMENT_INTENT = "payment_intent"
+    CUSTOMER = "customer"
+
+    @classmethod
+    def of(cls, kind: Kind) -> "Noun":
+        """What a job of this kind makes."""
+        return cls.CUSTOMER if kind is Kind.CUSTOMER else cls.PAYMENT_INTENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An object as a list shows it, read strictly if a desk made it, else only told apart.
+
+    `malformed` names what an object lacks that some desk made; then `made` is None, as it is for a foreign one.
+    """
+
+    id: str
+    created_ms: int
+    """By Stripe's clock, which tells whole seconds."""
+    job_id: str | None = None
+    desk: str | None = None
+    """The mark of the desk that made it; objects of earlier versions carry only the job's id."""
+    kind: Kind | None = None
+    made: Payment | Customer | None = None
+    client_secret: str | None = None
+    declined: Declined | None = None
+    """Why the last try to pay it failed, while it waits for another."""
+    malformed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """Objects, newest first. `last`: where the next page goes on; None when this is the last."""
+
+    objects: Sequence[Listed]
+    last: str | None
+    unreadable: int = 0
+    """Entries that do not even tell which object they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Stripe says that it has no such object."""
+
+    id: str
+
+
+class Lists(Protocol):
+    """Who can tell what there is, without being asked for a job. Failures are outcomes here too."""
+
+    async def list_page(self, noun: Noun, *, since_ms: int, until_ms: int | None, after: str | None = None,
+                        limit: int = 100) -> ListPage | Outcome:
+        """A page of what was created in a window."""
+        ...
+
+    async def retrieve(self, noun: Noun, object_id: str) -> Listed | Gone | Outcome:
+        """One object as it stands now."""
+        ...
 
 
 class Processor(Protocol):

@@ -5,16 +5,38 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import stripe
 import structlog
 
 from shared.jobs import Job, Kind
-from shared.results import Customer, Payment
-from shared.stripe_params import JOB_METADATA_KEY, idempotency_key
-from worker.processor import Declined, Mismatch, NotSent, Outcome, Refused, Settled, Throttled, Unknown
+from shared.stripe_params import idempotency_key
+from worker.processor import (
+    Declined,
+    Gone,
+    Listed,
+    ListPage,
+    Mismatch,
+    NotSent,
+    Noun,
+    Outcome,
+    Refused,
+    Settled,
+    Throttled,
+    Unknown,
+)
 from worker.stripe_http import ConnectionFailed, StripeHTTP
+from worker.stripe_objects import (
+    SURROGATE,
+    Malformed,
+    mapping,
+    read_listed,
+    read_page,
+    read_payment,
+    settled_customer,
+    settled_payment,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +50,8 @@ REFUSED = "stripe_refused"
 """The code of a refusal to which Stripe gave none."""
 
 _INTENTS = "/v1/payment_intents"
+_CUSTOMERS = "/v1/customers"
+_PATHS = {Noun.PAYMENT_INTENT: _INTENTS, Noun.CUSTOMER: _CUSTOMERS}
 _LIMITER_CODES = frozenset({"rate_limit", "lock_timeout"})
 """Turned away before it was looked at (docs.stripe.com/rate-limits, read 2026-04-30): by a limiter, or by an object's
 lock; the second comes without a Request-Id."""
@@ -35,17 +59,16 @@ lock; the second comes without a Request-Id."""
 _CODE = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _INTENT_ID = re.compile(r"pi_(?!mock_)[A-Za-z0-9_]{1,250}", re.ASCII)
+_CUSTOMER_ID = re.compile(r"cus_(?!mock_)[A-Za-z0-9_]{1,250}", re.ASCII)
+_OBJECT_IDS = {Noun.PAYMENT_INTENT: _INTENT_ID, Noun.CUSTOMER: _CUSTOMER_ID}
 _PRIVATE = re.compile(
     r"\b(?:sk|rk|pk|pdk|ek|whsec)_\S+|\w+_secret_\S+"  # keys and client_secrets, also as Stripe masks them
     r"|[^\s@'\"<>]+@[^\s@'\"<>]+"  # e-mail addresses
     r"|\+\d[\d ().-]{5,}\d|\d(?:[ -]?\d){11,}")  # telephone and card numbers
-_OBJECT_ID = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
-"""An id becomes part of a key's name, so it may be nothing else."""
-MOST_CENTS = 10**12
-"""More than Stripe charges in any currency, and far below where whole numbers stop being exact."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""JSON may carry half a character, which cannot be stored."""
 _LONGEST_MESSAGE = 300
+
+_T = TypeVar("_T")
+_Reader = Callable[[Mapping[str, Any]], Settled]
 
 
 class StripeProcessor:
@@ -69,9 +92,9 @@ class StripeProcessor:
             case Kind.PAYMENT_INTENT | Kind.CHARGE | Kind.CUSTOMER if _names_mock(job.params):
                 return Refused("mock_object", "An object of the mock does not exist at Stripe.", 409)
             case Kind.PAYMENT_INTENT | Kind.CHARGE:
-                return await self._post(job, _INTENTS, _settled_payment)
+                return await self._post(job, _INTENTS, settled_payment)
             case Kind.CUSTOMER:
-                return await self._post(job, "/v1/customers", _settled_customer)
+                return await self._post(job, _CUSTOMERS, settled_customer)
             case Kind.STATUS_REFRESH:
                 return await self._read_intent(job, job.request.get("payment_intent_id"))
             case _:
@@ -91,9 +114,9 @@ class StripeProcessor:
         """Let go of all connections."""
         await self._http.close_async()
 
-    async def _post(self, job: Job, path: str, read: "_Reader") -> Outcome:
+    async def _post(self, job: Job, path: str, read: _Reader) -> Outcome:
         options = {"idempotency_key": idempotency_key(job.id, job.kind), "stripe_version": job.api_version}
-        return await self._call(job, "post", path, {**job.params, **options}, read)
+        return await self._call(job.id, "post", path, {**job.params, **options}, read)
 
     async def _read_intent(self, job: Job, intent_id: object) -> Outcome:
         return await self._ask_intent(job, intent_id, "get", "", {})
@@ -106,39 +129,65 @@ class StripeProcessor:
 
         def read(body: Mapping[str, Any]) -> Settled:
             if body.get("id") != intent_id:
-                raise _Malformed("another object than the one asked for")
-            return _settled_payment(body)
+                raise Malformed("another object than the one asked for")
+            return settled_payment(body)
 
-        return await self._call(job, method, f"{_INTENTS}/{intent_id}{verb}",
+        return await self._call(job.id, method, f"{_INTENTS}/{intent_id}{verb}",
                                 {**arguments, "stripe_version": job.api_version}, read)
 
-    async def _call(self, job: Job, method: str, path: str, arguments: Mapping[str, Any], read: "_Reader") -> Outcome:
+    async def list_page(self, noun: Noun, *, since_ms: int, until_ms: int | None, after: str | None = None,
+                        limit: int = 100) -> ListPage | Outcome:
+        """A page of the account's objects created in a window, newest first, whoever made them; changes nothing.
+
+        The window's ends are widened to Stripe's whole seconds; `until_ms` None: up to now. `after` is the last object
+        of the page before.
+        """
+        asked: dict[str, Any] = {"limit": limit, "created": {"gte": max(0, since_ms // 1000)}}
+        if until_ms is not None:
+            asked["created"]["lte"] = -(-until_ms // 1000)
+        if after is not None:
+            asked["starting_after"] = after
+        return await self._call(f"list of {noun}", "get", _PATHS[noun], asked,
+                                lambda body: read_page(body, noun))
+
+    async def retrieve(self, noun: Noun, object_id: str) -> Listed | Gone | Outcome:
+        """One object as a list would show it; Gone when Stripe says that it has none. Changes nothing."""
+        if _OBJECT_IDS[noun].fullmatch(object_id) is None:
+            return Gone(object_id)
+
+        def read(body: Mapping[str, Any]) -> Listed:
+            if body.get("deleted") is True and body.get("id") == object_id:  # no list shows it, but it was there
+                return Listed(id=object_id, created_ms=0)
+            listed = read_listed(body, noun)
+            if listed.id != object_id:
+                raise Malformed("another object than the one asked for")
+            return listed
+
+        outcome = await self._call(object_id, "get", f"{_PATHS[noun]}/{object_id}", {}, read)
+        missing = isinstance(outcome, Refused) and outcome.http_status == 404
+        return Gone(object_id) if missing else outcome
+
+    async def _call(self, about: str, method: str, path: str, arguments: Mapping[str, Any],
+                    read: Callable[[Mapping[str, Any]], _T]) -> _T | Outcome:
         """One call, raw: building StripeObjects from the answer would cost a third of its CPU and carry the key."""
         request_id: str | None = None
         try:
             async with asyncio.timeout(self._call_seconds):
                 response = await self._client.raw_request_async(method, path, **arguments)
             request_id = _request_id(response.headers)
-            return read(_mapping(response.data))
+            return read(mapping(response.data))
         except ConnectionFailed as failure:
             return _without_answer(failure)
         except stripe.StripeError as error:
             return _outcome(_Answer.of(error))
-        except _Malformed as malformed:
-            log.warning("stripe_answer_malformed", job_id=job.id, lacks=str(malformed), request_id=request_id)
+        except Malformed as malformed:
+            log.warning("stripe_answer_malformed", about=about, lacks=str(malformed), request_id=request_id)
             return Unknown("malformed_answer", request_id, answered=request_id is not None)
         except TimeoutError:
             return Unknown("timeout")
         except Exception as error:  # noqa: BLE001  # whatever it was, the request may have arrived
-            log.warning("stripe_answer_unreadable", job_id=job.id, error=type(error).__name__)
+            log.warning("stripe_answer_unreadable", about=about, error=type(error).__name__)
             return Unknown("unreadable_answer", request_id)
-
-
-class _Malformed(Exception):
-    """A successful answer lacks what it must have; its text names the part, never the value."""
-
-
-_Reader = Callable[[Mapping[str, Any]], Settled]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +213,7 @@ class _Answer:
         """Stripe's sentence without anything private in it."""
         found = (self.error or {}).get("message")
         text = found if isinstance(found, str) and found else "Stripe refused the request."
-        return _PRIVATE.sub("[removed]", _SURROGATE.sub("?", text[:4 * _LONGEST_MESSAGE]))[:_LONGEST_MESSAGE]
+        return _PRIVATE.sub("[removed]", SURROGATE.sub("?", text[:4 * _LONGEST_MESSAGE]))[:_LONGEST_MESSAGE]
 
 
 def _without_answer(failure: ConnectionFailed) -> Outcome:
@@ -195,60 +244,13 @@ def _declined(answer: _Answer) -> Outcome:
     embedded = (answer.error or {}).get("payment_intent")
     if embedded is not None:
         try:
-            payment = _payment(_mapping(embedded))
-        except _Malformed:
+            payment = read_payment(mapping(embedded))
+        except Malformed:
             return Unknown("malformed_decline", answer.request_id, answered=True)
     if payment and payment.received_cents:
         return Unknown("decline_with_money", answer.request_id, answered=True)
     return Declined(answer.code() or "card_declined", answer.message(), answer.code("decline_code"),
                     answer.request_id, payment)
-
-
-def _settled_payment(body: Mapping[str, Any]) -> Settled:
-    return Settled(_payment(body), _part(body, "client_secret", str, optional=True))
-
-
-def _settled_customer(body: Mapping[str, Any]) -> Settled:
-    return Settled(Customer(id=_id(body, "customer", "cus_"), email=_part(body, "email", str, optional=True),
-                            name=_part(body, "name", str, optional=True), livemode=_part(body, "livemode", bool),
-                            job_id=_job_id(body)))
-
-
-def _payment(body: Mapping[str, Any]) -> Payment:
-    amount, received = _part(body, "amount", int), _part(body, "amount_received", int)
-    if not 0 <= received <= amount <= MOST_CENTS:
-        raise _Malformed("no possible amount")
-    return Payment(id=_id(body, "payment_intent", "pi_"), status=_part(body, "status", str),
-                   amount_cents=amount, received_cents=received,
-                   currency=_part(body, "currency", str), livemode=_part(body, "livemode", bool),
-                   job_id=_job_id(body))
-
-
-def _id(body: Mapping[str, Any], noun: str, prefix: str) -> str:
-    found: str = _part(body, "id", str)
-    if body.get("object") != noun or not found.startswith(prefix) or not _OBJECT_ID.fullmatch(found):
-        raise _Malformed(f"no {noun}")
-    return found
-
-
-def _job_id(body: Mapping[str, Any]) -> str | None:
-    found: str | None = _part(_mapping(body.get("metadata") or {}), JOB_METADATA_KEY, str, optional=True)
-    return found
-
-
-def _part(body: Mapping[str, Any], name: str, kind: type, *, optional: bool = False) -> Any:
-    """A part of exactly this type (a bool is no int). Raises _Malformed."""
-    found = body.get(name)
-    storable = not isinstance(found, str) or _SURROGATE.search(found) is None
-    if storable and (type(found) is kind or (optional and found is None)):
-        return found
-    raise _Malformed(f"no usable {name}")
-
-
-def _mapping(found: object) -> Mapping[str, Any]:
-    if not isinstance(found, dict):
-        raise _Malformed("no object")
-    return found
 
 
 def _names_mock(params: Mapping[str, Any]) -> bool:

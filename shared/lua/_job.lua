@@ -57,13 +57,13 @@ local function due_at(id, job, ms) redis.call('ZADD', root .. 'due:' .. job.lane
 local function never_due(id, job) redis.call('ZREM', root .. 'due:' .. job.lane, id) end
 
 local function create(id, fields, delay_ms)
-  fields.status, fields.created_ms, fields.updated_ms = 'queued', whole(now), whole(now)
+  fields.status, fields.created_ms, fields.updated_ms = 'queued', fields.created_ms or whole(now), whole(now)
   local flat = {}
   for name, value in pairs(fields) do flat[#flat + 1] = name; flat[#flat + 1] = value end
   redis.call('HSET', job_key(id), unpack(flat))
-  redis.call('ZADD', root .. 'jobs', whole(now), id)
-  redis.call('ZADD', root .. 'jobs:kind:' .. fields.kind, whole(now), id)
-  redis.call('ZADD', root .. 'jobs:queued', whole(now), id)
+  redis.call('ZADD', root .. 'jobs', fields.created_ms, id)
+  redis.call('ZADD', root .. 'jobs:kind:' .. fields.kind, fields.created_ms, id)
+  redis.call('ZADD', root .. 'jobs:queued', fields.created_ms, id)
   due_at(id, fields, now + delay_ms)
   job_event(id, fields, 'queued')
 end

@@ -1,16 +1,19 @@
 #!lua flags=allow-oom
 -- Record what is known: a job's answer, its ledger entries and totals, in one step, once. ARGV[1]: JSON with
---   job, fence, basis (fact | mock | refusal), status, fields (flat texts for the record), error_code, look_ms,
+--   job, fence, basis (fact | mock | refusal | absence), status, fields (flat texts for the record), error_code, look_ms,
 --   count_failed (book), answered, clean (a refusal that stands only without doubt), secret + secret_seconds,
---   payment {id, ...texts}, entries [{object, kind, cents, column, counter, ...}], follow_up {id, fields, delay_ms}.
--- A fact is recorded whoever brings it; a guess needs its own live lease and fence. Answers {verdict, status}:
+--   payment {id, ...texts}, entries [{object, kind, cents, column, counter, ...}], follow_up {id, fields, delay_ms},
+--   stub (fields of a job to make again if it is lost), resend_ms (for absence: how old a first send must be).
+-- A fact is recorded whoever brings it; a guess needs its own live lease and fence. Absence, the proof by a whole list
+-- that Stripe has nothing, needs a job in doubt that nobody has or may send any more, as it stood before the list.
+-- Answers {verdict, status}:
 -- recorded, already (said before), contradicted (final otherwise; booked and noted), fenced, in_doubt, reachable.
 -- include _job.lua
 -- include _circuit.lua
 local fact = cjson.decode(ARGV[1])
 local id = fact.job
 local job = read(id, 'status', 'kind', 'lane', 'amount_cents', 'currency', 'created_ms', 'mode', 'fence', 'doubts',
-                 'own_doubt', 'lease_until_ms', 'stripe_id', 'book')
+                 'own_doubt', 'lease_until_ms', 'stripe_id', 'book', 'first_sent_ms')
 
 -- A result never changes; what speaks against it is booked, noted on the job, and an event that alarms.
 local function contradict(maker, made, by, payment)
@@ -79,9 +82,15 @@ local function live_lease()
   return job.status == 'running' and job.fence == fact.fence and tonumber(job.lease_until_ms or '0') > now
 end
 
+local function may_be_given_up()
+  return job.status == 'unknown' and (job.fence or '0') == fact.fence and tonumber(job.lease_until_ms or '0') <= now
+         and job.first_sent_ms and now - tonumber(job.first_sent_ms) > fact.resend_ms
+end
+
 -- Why a guess may not stand; nil when it may.
 local function objection()
   if fact.basis == 'fact' then return nil end
+  if fact.basis == 'absence' then return not may_be_given_up() and 'fenced' or nil end
   if not live_lease() then return 'fenced' end
   local others = tonumber(job.doubts or '0') - tonumber(job.own_doubt or '0')
   if fact.basis == 'mock' and job.mode ~= 'none' then
@@ -125,6 +134,10 @@ local function agrees()
   return same and (fact.status == job.status or fact.status == 'pending')
 end
 
+if not job.status and fact.stub then
+  create(id, fact.stub, 0)
+  job = fact.stub
+end
 if not job.status then -- money that Stripe moved is booked, whether or not this store knows the job
   if fact.basis == 'fact' then learn_all() end
   return {'missing', ''}

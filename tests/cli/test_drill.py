@@ -15,7 +15,8 @@ VERDICT = Verdict(submitted=1200, accepted=1200, outcomes={"failed": 50, "succee
                   charged_cents=12_345_678, mocked=3)
 REPORT = Report(plan=Plan.of(charges=1000, seed=7, worker_kills=4, store_kills=1), verdict=VERDICT,
                 breaks={Break.WORKER_KILLED: 4, Break.STORE_KILLED: 1}, missed={}, calls=1500, faulty_calls=300,
-                asked_again=40, revived=0, recoveries=[Recovery("store killed: back and loaded", 1, 0.5, 0.5)],
+                asked_again=40, revived=0, ended_by_list=2,
+                recoveries=[Recovery("store killed: back and loaded", 1, 0.5, 0.5)],
                 seconds=61.2)
 
 Capture = pytest.CaptureFixture[str]
@@ -29,7 +30,7 @@ def test_a_passed_drill_tells_its_figures_and_ends_with_0(capsys: Capture) -> No
     assert "1,000" in lines["Charged at Stripe"]
     assert "$123,456.78" in lines["Charged at Stripe"]
     for what in ("Charged twice", "Lost", "Unfinished", "Mocked although sent", "Otherwise wrong", "Never accepted",
-                 "Verify"):
+                 "Verify, reconcile"):
         assert lines[what].split("  ", 1)[1].split()[0] == "0"
     assert "ledger and Stripe agree" in lines["Cents off"]
     assert "300 of 1,500 (20 %)" in out

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import stripe
 
+from shared.ids import Ids
 from shared.jobs import Job, Kind
 from shared.requests import ChargeRequest, CustomerRequest, PaymentIntentRequest, Request
 from shared.results import Payment
@@ -67,7 +68,7 @@ NOT_SENT = {Kind.REFUND}
 
 
 def job_for(asked: Request, **changes: str) -> Job:
-    new = new_job(asked, job_id=JOB_ID, caller="local", settings=Settings(_env_file=None))
+    new = new_job(asked, job_id=JOB_ID, caller="local", ids=Ids("a secret"), settings=Settings(_env_file=None))
     times = {"created_ms": "0", "updated_ms": "0"}
     return Job.from_hash({**new.fields(), "status": "running", **times, **changes})
 

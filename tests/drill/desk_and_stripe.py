@@ -95,7 +95,7 @@ class Drilled:
 def job_of(asked: Submission) -> Job:
     """The job that a desk makes of a submission."""
     request = REQUESTS[asked.kind].model_validate(asked.body)
-    return new_job(request, job_id=IDS.job("local", asked.route, asked.key), caller="local",
+    return new_job(request, job_id=IDS.job("local", asked.route, asked.key), caller="local", ids=IDS,
                    settings=SETTINGS).queued(1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from drill.oracle import judge
-from shared.jobs import Book, Kind, Status
+from shared.jobs import Book, Kind, Status, job_error
 from tests.drill.desk_and_stripe import PLAN, Drilled
 
 
@@ -91,14 +91,15 @@ def test_a_job_without_an_end_is_unfinished(drilled: Drilled, status: Status) ->
     assert judge(drilled.evidence()).violations == {"unfinished": 1}
 
 
-def test_an_unknown_job_whose_key_answers_500_for_good_waits_for_the_list(drilled: Drilled) -> None:
-    _, job = drilled.first()
-    drilled.change(job, status=Status.UNKNOWN)
-    del drilled.booked[job.id]
+def test_what_is_given_up_must_have_reached_nobody_for_a_reason_that_stripe_bears_out(drilled: Drilled) -> None:
+    asked, job = drilled.first(Kind.CUSTOMER)
+    drilled.change(job, status=Status.FAILED, error=job_error("never_reached_stripe", "Nothing of it."))
+    given_up = f"{job.id} of {asked.key} is failed (never_reached_stripe)"
+    assert judge(drilled.evidence()).wrong == [given_up]  # its key is bound to no 500
     drilled.bind_to_500(job)
-    verdict = judge(drilled.evidence())
-    assert verdict.violations == {}
-    assert verdict.awaiting_list == [job.id]
+    assert judge(drilled.evidence()).wrong == [given_up]  # Stripe has its customer
+    drilled.sql("DELETE FROM effects WHERE job_id = ?", job.id)
+    assert judge(drilled.evidence()).violations == {}
 
 
 def test_a_mocked_job_that_stripe_knows_is_called_out(drilled: Drilled) -> None:

@@ -193,7 +193,7 @@ class DeskProcesses:
                      settings: Settings | None = None) -> Accepted:
         """Accept a job and hint it to nobody."""
         request = request or charge()
-        new = new_job(request, job_id=self.ids.job("local", "/faults", key), caller="local",
+        new = new_job(request, job_id=self.ids.job("local", "/faults", key), caller="local", ids=self.ids,
                       settings=settings or self.settings())
         accepted = await self.jobs.accept(new, delay_ms=delay_ms, deadline_seconds=STORE_DEADLINE_SECONDS)
         self.accepted[accepted.job.id] = request

@@ -62,7 +62,8 @@ async def _finish(desk: DeskProcesses) -> None:
 @pytest.mark.parametrize("after_bytes", [0, 1, 9])
 async def test_an_accept_whose_reply_is_lost_creates_the_job_once_and_says_so(
         desk: DeskProcesses, proxy: TcpProxy, behind: JobStore, after_bytes: int) -> None:
-    new = new_job(charge(), job_id=desk.ids.job("local", "/faults", "once"), caller="local", settings=desk.settings())
+    new = new_job(charge(), job_id=desk.ids.job("local", "/faults", "once"), caller="local", ids=desk.ids,
+                  settings=desk.settings())
     proxy.cut_next_reply(after_bytes)
 
     first = await behind.accept(new, delay_ms=0, deadline_seconds=2)

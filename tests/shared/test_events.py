@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cli.servers import free_port
 from shared.errors import StoreUnavailable
 from shared.events import PAGE, START, Events, Log, Page, Position, gap, render
+from shared.ids import Ids
 from shared.jobs import Job, Mode, Status, job_error
 from shared.redis_calls import ROOT, RedisCalls
 from shared.requests import ChargeRequest, CustomerRequest
@@ -187,7 +188,7 @@ async def test_no_personal_data_reaches_a_line_or_a_stream(till: Till) -> None:
         (charge, lambda job: waiting(job, client_secret=secret))]
     for number, (request, answer) in enumerate(answers):
         job_id = f"job_{number}"
-        await till.accept(new_job(request, job_id=job_id, caller=email, settings=desk))
+        await till.accept(new_job(request, job_id=job_id, caller=email, ids=Ids("a secret"), settings=desk))
         [job] = await till.claim(job_id, account="", mode=Mode.NONE)
         await till.record(answer(job))
     await till.record(succeeded(await till.job("job_2"), result=result))

@@ -20,31 +20,36 @@ INTENT = PaymentIntentRequest.model_validate(COMMON)
 CHARGE = ChargeRequest.model_validate({**COMMON, "payment_method_id": "pm_1", "customer_id": "cus_1"})
 CUSTOMER = CustomerRequest.model_validate(
     {"email": "a@example.com", "name": "Ada", "phone": "+4930123456", "metadata": METADATA})
+IDS = Ids("a secret")
 REQUESTS = {"/v1/payment_intents": (INTENT, CHARGE), "/v1/customers": (CUSTOMER,)}
 EVERY = [INTENT, CHARGE, CUSTOMER]
 
 
 def frozen(request: Request, key: str = "sk_test_fake") -> NewJob:
     settings = Settings(_env_file=None, stripe_secret_key=key)
-    return new_job(request, job_id="job_a", caller="local", settings=settings)
+    return new_job(request, job_id="job_a", caller="local", ids=IDS, settings=settings)
+
+
+def marks(kind: str) -> dict[str, str]:
+    return {"paydesk_job_id": "job_a", "paydesk_desk": IDS.fingerprint()[:12], "paydesk_kind": kind}
 
 
 def test_an_intent_is_paid_later_by_whatever_method_the_account_has_on() -> None:
     assert frozen(INTENT).params == {
         "amount": 2550, "currency": "usd", "description": "Two cups", "receipt_email": "a@example.com",
-        "metadata": {"order": "7", "paydesk_job_id": "job_a"}, "automatic_payment_methods": {"enabled": True}}
+        "metadata": {"order": "7", **marks("payment_intent")}, "automatic_payment_methods": {"enabled": True}}
 
 
 def test_a_charge_is_confirmed_at_once_and_never_redirects() -> None:
     assert frozen(CHARGE).params == {
         "amount": 2550, "currency": "usd", "description": "Two cups", "receipt_email": "a@example.com",
-        "metadata": {"order": "7", "paydesk_job_id": "job_a"}, "confirm": True, "payment_method": "pm_1",
+        "metadata": {"order": "7", **marks("charge")}, "confirm": True, "payment_method": "pm_1",
         "customer": "cus_1", "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"}}
 
 
 def test_a_customer_is_who_was_named() -> None:
     assert frozen(CUSTOMER).params == {"email": "a@example.com", "name": "Ada", "phone": "+4930123456",
-                                       "metadata": {"order": "7", "paydesk_job_id": "job_a"}}
+                                       "metadata": {"order": "7", **marks("customer")}}
 
 
 def test_what_was_not_given_is_not_sent() -> None:
@@ -56,7 +61,7 @@ def test_what_was_not_given_is_not_sent() -> None:
 @pytest.mark.parametrize("request_", EVERY, ids=lambda request: request.kind)
 def test_every_object_names_its_job_and_no_list_of_methods(request_: Request) -> None:
     params = frozen(request_).params
-    assert params["metadata"]["paydesk_job_id"] == "job_a"
+    assert params["metadata"].items() >= marks(request_.kind).items()
     assert "payment_method_types" not in params
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from shared.ids import Ids
 from shared.jobs import Job, NewJob
 from shared.requests import ChargeRequest, PaymentIntentRequest, Request
 from shared.settings import Settings
@@ -125,6 +126,7 @@ def make_job() -> MakeJob:
 
     def make(request: Request, job_id: str = "job_a1", **changes: str) -> Job:
         settings = Settings(_env_file=None)
-        return stored(new_job(request, job_id=job_id, caller="local", settings=settings), **changes)
+        return stored(new_job(request, job_id=job_id, caller="local", ids=Ids("a secret"), settings=settings),
+                      **changes)
 
     return make

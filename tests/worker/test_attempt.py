@@ -13,7 +13,7 @@ from shared.store import Answer, JobStore, Recorded
 from tests.shared.till import Till, new, payment, refused, succeeded, waiting
 from tests.worker.desks import Answers, Scripted, claimed, connects, lose_stripe, make_desk, refuses
 from worker.attempt import AFTER_DOUBT, AFTER_NOT_SENT, AFTER_THROTTLE, Backoff, attempt
-from worker.look import DAY_SECONDS
+from worker.facts import DAY_SECONDS
 from worker.mock_processor import AUTHENTICATION_REQUIRED
 from worker.processor import Declined, Mismatch, NotSent, Refused, Settled, Throttled, Unknown
 

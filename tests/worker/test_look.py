@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from shared.ids import Ids
 from shared.jobs import Book, Job, Kind, Lane, Mode, Status
 from shared.requests import ChargeRequest
 from shared.settings import STRIPE_API_VERSION, Settings
@@ -17,7 +18,8 @@ from tests.worker.desks import Scripted, make_desk
 from tests.worker.test_attempt import AwayAtRecord
 from worker.attempt import attempt
 from worker.desk import Desk
-from worker.look import LOOK_AGAIN_MS, OVERDUE_SECONDS
+from worker.facts import OVERDUE_SECONDS
+from worker.look import LOOK_AGAIN_MS
 from worker.mock_processor import AUTHENTICATION_REQUIRED
 from worker.processor import Outcome, Refused, Settled
 from worker.stripe_processor import StripeProcessor
@@ -64,7 +66,7 @@ async def look(till: Till, desk: Desk) -> Job:
 async def pending(till: Till, desk: Desk, seconds: int, payment_method_id: str = AUTHENTICATION_REQUIRED) -> str:
     """A charge of that age which waits for its customer at Stripe; its intent."""
     asked = ChargeRequest.model_validate({"amount": "50", "payment_method_id": payment_method_id})
-    job = new_job(asked, job_id="job_a", caller="local", settings=Settings(_env_file=None))
+    job = new_job(asked, job_id="job_a", caller="local", ids=Ids("a secret"), settings=Settings(_env_file=None))
     await till.accept(dataclasses.replace(job, mode=Mode.TEST, account=ACCOUNT))
     await attempt(desk, await till.claimed(), has_slot=True)
     waits = await till.job()

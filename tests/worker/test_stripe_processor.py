@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 import stripe
 
+from shared.ids import Ids
 from shared.jobs import Job, Kind
 from shared.requests import CustomerRequest
 from shared.results import Payment
@@ -97,7 +98,8 @@ async def test_a_charge_sends_its_frozen_parameters_under_its_own_key(desk: Desk
     assert "telemetry_id" not in headers["x-stripe-client-user-agent"]
     assert body == {"amount": "5000", "currency": "usd", "confirm": "true", "payment_method": "pm_card_visa",
                     "automatic_payment_methods[enabled]": "true", "metadata[order]": "7",
-                    "automatic_payment_methods[allow_redirects]": "never", "metadata[paydesk_job_id]": "job_a1"}
+                    "automatic_payment_methods[allow_redirects]": "never", "metadata[paydesk_job_id]": "job_a1",
+                    "metadata[paydesk_desk]": Ids("a secret").desk(), "metadata[paydesk_kind]": "charge"}
     assert desk.peer.heard[0] == desk.peer.heard[1]
 
 
