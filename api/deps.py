@@ -12,9 +12,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from api.hints import Hints
 from api.waiting import Waiters
 from shared.circuit import Circuit
+from shared.epoch import Epoch
 from shared.errors import StoreUnavailable
 from shared.ids import Ids
-from shared.instance import Instance
 from shared.jobs import LOCAL_CALLER
 from shared.ledger import Ledger
 from shared.operator import Operator
@@ -38,7 +38,7 @@ class Desk:
     ids: Ids
     calls: RedisCalls
     broker: RedisCalls
-    instance: Instance
+    epoch: Epoch
     store: JobStore
     operator: Operator
     payments: Payments
@@ -48,10 +48,13 @@ class Desk:
     waiters: Waiters
 
     async def ask(self, question: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """What the store answers, in time and if it is our own. Raises StoreUnavailable, WrongSecret."""
+        """What the store answers, in time and if it is our own and whole.
+
+        Raises StoreUnavailable, StoreLost, WrongSecret.
+        """
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self.instance.check()
+                await self.epoch.check()
                 return await question(*args, **kwargs)
         except (TimeoutError, RedisConnectionError, RedisTimeoutError):
             raise StoreUnavailable("The store did not answer in time.") from None

@@ -13,7 +13,8 @@ from api import deps, openapi
 from api.answers import answer
 from api.problems import Problem
 from shared.circuit import Reach
-from shared.errors import PaydeskError, WrongSecret
+from shared.epoch import MENDS
+from shared.errors import PaydeskError, StoreLost, WrongSecret
 from shared.jobs import Mode
 from shared.redis_calls import ROOT
 
@@ -23,6 +24,7 @@ READYZ = "/readyz"
 _CHECK_SECONDS = 1.8
 
 _T = TypeVar("_T")
+_State = TypeVar("_State", bound=StrEnum)
 
 
 class Check(StrEnum):
@@ -30,6 +32,7 @@ class Check(StrEnum):
 
     OK = "ok"
     UNAVAILABLE = "unavailable"
+    STORE_LOST = "store_lost"
     WRONG_SECRET = "wrong_secret"  # noqa: S105  # a state, not a secret
 
 
@@ -38,6 +41,20 @@ class Durability(StrEnum):
 
     ALWAYS = "always"
     EVERYSEC = "everysec"
+    UNKNOWN = "unknown"
+
+
+class Eviction(StrEnum):
+    """What the store does when its memory is full: only one that never evicts keeps what it acknowledged."""
+
+    NOEVICTION = "noeviction"
+    ALLKEYS_LRU = "allkeys-lru"
+    ALLKEYS_LFU = "allkeys-lfu"
+    ALLKEYS_RANDOM = "allkeys-random"
+    VOLATILE_LRU = "volatile-lru"
+    VOLATILE_LFU = "volatile-lfu"
+    VOLATILE_RANDOM = "volatile-random"
+    VOLATILE_TTL = "volatile-ttl"
     UNKNOWN = "unknown"
 
 
@@ -66,11 +83,12 @@ async def readyz(request: Request) -> Response:
     """The store can be written to and a worker is there; `verbose` lists each check."""
     desk = deps.desk(request)
     verbose = "verbose" in request.query_params
-    store, reach, durability, broker = await asyncio.gather(
-        _store(desk), _in_time(desk.circuit.look()), _durability(desk, wanted=verbose),
+    store, reach, (durability, eviction), broker = await asyncio.gather(
+        _store(desk), _in_time(desk.circuit.look()), _policies(desk, wanted=verbose),
         _in_time(desk.broker.call("PING") if verbose else _nothing()))
     checks: dict[str, Any] = {
-        "store": store, "durability": durability, "broker": Check.OK if broker else Check.UNAVAILABLE,
+        "store": store, "durability": durability, "eviction": eviction,
+        "broker": Check.OK if broker else Check.UNAVAILABLE,
         "workers": reach.fresh_workers if reach else 0, "stripe": _stripe(desk, reach), "mode": desk.settings.mode}
     shown = {"checks": checks} if verbose else {}
     if store is Check.OK and checks["workers"]:
@@ -81,6 +99,7 @@ async def readyz(request: Request) -> Response:
 def _what_is_missing(store: Check) -> str:
     return {Check.OK: "No worker has a fresh heartbeat.",
             Check.UNAVAILABLE: "The store cannot be written to.",
+            Check.STORE_LOST: f"The store lost what was in it. {MENDS}",
             Check.WRONG_SECRET: "The store belongs to a desk with another PAYDESK_SECRET."}[store]
 
 
@@ -88,8 +107,10 @@ async def _store(desk: deps.Desk) -> Check:
     """A real write: a store that only answers a PING may be full, or a replica."""
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            await desk.instance.check()
+            await desk.epoch.look_again()
             await desk.calls.call("SET", f"{ROOT}ready", "1")
+    except StoreLost:
+        return Check.STORE_LOST
     except WrongSecret:
         return Check.WRONG_SECRET
     except (PaydeskError, RedisError, TimeoutError):
@@ -97,15 +118,18 @@ async def _store(desk: deps.Desk) -> Check:
     return Check.OK
 
 
-async def _durability(desk: deps.Desk, *, wanted: bool) -> Durability:
+async def _policies(desk: deps.Desk, *, wanted: bool) -> tuple[Durability, Eviction]:
     """What the store says of itself; many hosted ones do not say."""
-    said = await _in_time(desk.calls.call("CONFIG GET", "append*")) if wanted else None
-    if not isinstance(said, dict) or said.get("appendonly") != "yes":
-        return Durability.UNKNOWN
-    try:
-        return Durability(said.get("appendfsync", ""))
-    except ValueError:
-        return Durability.UNKNOWN
+    said = await _in_time(desk.calls.call("CONFIG GET", "append*", "maxmemory-policy")) if wanted else None
+    if not isinstance(said, dict):
+        return Durability.UNKNOWN, Eviction.UNKNOWN
+    synced = said.get("appendfsync") if said.get("appendonly") == "yes" else None
+    return (_member(Durability, synced, Durability.UNKNOWN),
+            _member(Eviction, said.get("maxmemory-policy"), Eviction.UNKNOWN))
+
+
+def _member(states: type[_State], said: object, otherwise: _State) -> _State:
+    return next((state for state in states if state == said), otherwise)
 
 
 def _stripe(desk: deps.Desk, reach: Reach | None) -> Stripe:

@@ -26,10 +26,10 @@ from api.waiting import Waiters
 from shared import failpoints
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
+from shared.epoch import STAMP_FILE, Epoch
 from shared.errors import PaydeskError, SettingsRefused, WrongSecret
 from shared.events import Events
 from shared.ids import Ids
-from shared.instance import Instance
 from shared.ledger import Ledger
 from shared.logs import configure_logging
 from shared.operator import Operator
@@ -100,6 +100,9 @@ def _lifespan(settings: Settings, refuse: Callable[[PaydeskError], None], call_l
                 refuse(wrong)
             except PaydeskError:
                 pass  # it is away or full; asked again with every request
+            # Only now: a store that is nobody's yet has no epoch, and would seem to be lost.
+            for task in map(asyncio.create_task, (desk.hints.watch(), desk.waiters.listen(), desk.epoch.watch())):
+                stack.push_async_callback(_end, task)
             events = Events(desk.calls)
 
             async def write(calls: list[Call]) -> None:
@@ -124,13 +127,12 @@ async def _open(settings: Settings, ids: Ids, stack: AsyncExitStack) -> Desk:
     hinter.start()
     stack.push_async_callback(asyncio.to_thread, hinter.stop)
     circuit = Circuit(calls)
+    epoch = Epoch(calls, ids, settings.data_dir / STAMP_FILE)
     hints = Hints(settings, hinter, Backlog(broker), circuit)
     waiters = Waiters(settings.redis_url.get_secret_value())
-    for task in (asyncio.create_task(hints.watch()), asyncio.create_task(waiters.listen())):
-        stack.push_async_callback(_end, task)
-    return Desk(settings=settings, ids=ids, calls=calls, broker=broker, instance=Instance(calls, ids),
-                store=JobStore(calls), operator=Operator(calls), payments=Payments(calls), ledger=Ledger(calls),
-                circuit=circuit, hints=hints, waiters=waiters)
+    return Desk(settings=settings, ids=ids, calls=calls, broker=broker, epoch=epoch, store=JobStore(calls),
+                operator=Operator(calls), payments=Payments(calls), ledger=Ledger(calls), circuit=circuit, hints=hints,
+                waiters=waiters)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

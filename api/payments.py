@@ -11,7 +11,7 @@ from api.body import header_values, read_idempotency_key, read_model, read_query
 from api.problems import Problem
 from api.waiting import preferred_wait
 from shared import requests
-from shared.errors import StoreUnavailable
+from shared.errors import StoreLost, StoreUnavailable
 from shared.failpoints import failpoint
 from shared.jobs import Job, Mode, NewJob, job_path
 from shared.store import Accepted
@@ -66,11 +66,12 @@ async def payment_intent(request: Request) -> Response:
 async def _submit(request: Request, asked: requests.Request, route: str, *,
                   waits_seconds: int | None = None) -> Response:
     desk, caller = deps.desk(request), deps.caller(request)
-    job_id = desk.ids.job(caller, route, read_idempotency_key(request))
+    key = read_idempotency_key(request)
+    job_id = desk.ids.job(caller, route, key)
     preferred = preferred_wait(header_values(request, b"prefer"))
     seconds = waits_seconds if preferred is None else preferred
     _refuse_mock_objects(asked, desk.settings.mode)
-    new = new_job(asked, job_id=job_id, caller=caller, ids=desk.ids, settings=desk.settings)
+    new = new_job(asked, job_id=job_id, caller=caller, ids=desk.ids, settings=desk.settings, fresh=key is None)
     if seconds is None:
         accepted = await accept_and_hint(desk, new)
         job = accepted.job
@@ -89,6 +90,8 @@ async def accept_and_hint(desk: deps.Desk, new: NewJob) -> Accepted:
     try:
         accepted = await desk.ask(desk.store.accept, new, delay_ms=desk.hints.delay_ms(hinted=hinted),
                                   deadline_seconds=_ACCEPT_SECONDS)
+    except StoreLost:  # it took nothing
+        raise
     except StoreUnavailable as unknown:
         raise Problem(unknown.code, "The store did not answer in time, so the job may or may not have been accepted; "
                                     "sending it again with the same Idempotency-Key is safe.",

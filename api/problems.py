@@ -55,6 +55,7 @@ TABLE: Mapping[str, Meaning] = {
     "stripe_auth_failed": Meaning(HTTPStatus.BAD_GATEWAY, "Stripe refused the desk's API key"),
     "stripe_unavailable": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "Stripe cannot be asked now"),
     "store_unavailable": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store cannot be used now"),
+    "store_lost": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store lost what was in it"),
     "store_full": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store has no memory left for new jobs"),
     "wrong_secret": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store belongs to another desk"),
     "not_ready": Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The desk is not ready"),

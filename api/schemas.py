@@ -90,8 +90,8 @@ PROBLEM = _object({
     optional=("job_id", "decline_code", "payment_intent_id", "checks"),
     description="An error (RFC 9457). It never repeats what was sent.")
 
-CHECKS = _object({"store": _TEXT, "durability": _TEXT, "broker": _TEXT, "workers": _COUNT, "stripe": _TEXT,
-                  "mode": {"type": "string", "enum": list(Mode)}})
+CHECKS = _object({"store": _TEXT, "durability": _TEXT, "eviction": _TEXT, "broker": _TEXT,
+                  "workers": _COUNT, "stripe": _TEXT, "mode": {"type": "string", "enum": list(Mode)}})
 ALIVE = _object({"status": {"const": "alive"}})
 READY = _object({"status": {"const": "ready"}, "checks": reference("Checks")}, optional=("checks",))
 

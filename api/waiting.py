@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from shared.errors import StoreUnavailable
+from shared.errors import StoreLost, StoreUnavailable
 from shared.jobs import Job
 from shared.store import CHANGED_CHANNEL
 
@@ -150,6 +150,8 @@ class Watch:
     async def _look_again(self, job: Job, read: Callable[[], Awaitable[Job | None]], *, most_seconds: float) -> Job:
         try:
             return await read() or job
+        except StoreLost:
+            raise
         except StoreUnavailable:  # as long as one waits there is time for it to come back
             await asyncio.sleep(min(_POLL_SECONDS, max(0, most_seconds)))
             return job

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.store_loss import accept_loss, epoch_of
 from cli.tables import write_table
 from cli.verify import ANSWER_SECONDS, store_url
 from shared.errors import PaydeskError, SettingsRefused
-from shared.ids import Ids, token
-from shared.instance import Instance
+from shared.ids import token
 from shared.jobs import Mode, timestamp
 from shared.reconcile_state import Discrepancy, Finding, LeaseLost, Progress, Run
 from shared.redis_calls import RedisCalls
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from worker.desk import Desk
+    from worker.processor import Lists
     from worker.reconcile import Reconcile
 
 EXAMPLE = "paydesk reconcile --since 7d --fix"
@@ -40,6 +42,12 @@ class ReconcileBusy(PaydeskError):
     """Another process compares the desk with Stripe, and does not end."""
 
     code = "reconcile_busy"
+
+
+class RebuildIncomplete(PaydeskError):
+    """A lost store could not be rebuilt to the end."""
+
+    code = "rebuild_incomplete"
 
 
 def since(text: str) -> str:
@@ -61,14 +69,21 @@ def _since_ms(text: str, *, now_ms: int) -> int:
 def reconcile(*, since_text: Annotated[str, typer.Option("--since", parser=since, metavar="DAY|24h|7d", help=(
                   "Compare what was created since."))] = "24h",
               fix: Annotated[bool, typer.Option("--fix", help="Record what only Stripe knows.")] = False,
+              loss_accepted: Annotated[bool, typer.Option("--accept-loss", help=(
+                  "Without a Stripe key: go on with a store that lost what was in it."))] = False,
               as_json: Annotated[bool, typer.Option("--json", help="Write the findings as JSON.")] = False,
               data_dir: Annotated[Path | None, typer.Option(help="The desk's directory; PAYDESK_DATA_DIR, else "
                                                                  ".paydesk.")] = None) -> None:
     """Compare the desk with Stripe's lists, also while it works; goes on where it was stopped.
 
-    Exit 1 when a discrepancy is left, 4 when not everything could be compared.
+    A store that was lost is first rebuilt from all that Stripe has of this desk. Exit 1 when a discrepancy is left, 4
+    when not everything could be compared.
     """
     settings = Settings.load(**({} if data_dir is None else {"data_dir": data_dir}))
+    if loss_accepted:
+        losses = asyncio.run(accept_loss(settings, store_url(settings)))
+        sys.stderr.write(f"The desk goes on with what its store has now; it is loss number {losses}.\n")
+        return
     if settings.mode is Mode.NONE:
         raise SettingsRefused("There is no Stripe to compare with: STRIPE_SECRET_KEY is not set.")
     progress, findings = asyncio.run(_reconcile(settings, since_text, fix=fix))
@@ -86,17 +101,34 @@ async def _reconcile(settings: Settings, since_text: str, *, fix: bool) -> tuple
 
     calls = RedisCalls.connect(store_url(settings), deadline_seconds=ANSWER_SECONDS)
     try:
-        await Instance(calls, Ids(settings.instance_secret())).check()
         desk = create_desk(settings, calls, Circuit(calls), worker=f"reconcile:{token()}")
         if not isinstance(desk.stripe, StripeProcessor):
             raise SettingsRefused("There is no Stripe to compare with.")
         comparing = Reconcile(desk, desk.stripe, calls)
         try:
+            async with epoch_of(settings, calls).rebuilding() as lost:
+                if lost:
+                    await _rebuild(desk, desk.stripe, calls)
             return await _hold_and_run(comparing, since_text, fix=fix), await comparing.state.findings(Run.ASKED)
         finally:
             await desk.stripe.close()
     finally:
         await calls.close()
+
+
+async def _rebuild(desk: "Desk", lists: "Lists", calls: RedisCalls) -> None:
+    """Make again what was lost. Raises RebuildIncomplete; until it is complete the desk stays on hold."""
+    from worker.reconcile import rebuild
+
+    sys.stderr.write("The store lost what was in it: rebuilding it from what Stripe has of this desk.\n")
+    try:
+        progress = await rebuild(desk, lists, calls, tell=Teller())
+    except LeaseLost:
+        raise ReconcileBusy("Another process compares the desk with Stripe; try again in a minute.") from None
+    if not progress.complete:
+        raise RebuildIncomplete(f"Stripe did not list everything ({progress.stopped_by}), so the desk stays on hold: "
+                                "run it again, and it goes on there.")
+    sys.stderr.write(f"Rebuilt: {progress.compared} objects of this desk, {sum(progress.fixed.values())} made again.\n")
 
 
 async def _hold_and_run(comparing: "Reconcile", since_text: str, *, fix: bool) -> Progress:

@@ -5,11 +5,13 @@ import contextlib
 import errno
 import fcntl
 import http.client
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -22,7 +24,8 @@ from redis.retry import Retry
 from cli import processes
 from cli.servers import BROKER, LOOPBACK, STORE, EmbeddedServer, free_port, port_is_free
 from cli.supervisor import ProcessSpec, StartFailed, Supervisor
-from shared.errors import PaydeskError, SettingsRefused, StoreUnavailable
+from shared.epoch import MENDS
+from shared.errors import PaydeskError, SettingsRefused, StoreLost, StoreUnavailable
 from shared.jobs import Mode
 from shared.settings import FLOWER_PASSWORD_FILE, Settings, is_loopback, process_environment
 
@@ -179,8 +182,8 @@ async def _run(plan: Plan) -> int:
             raise supervisor.failure.result()
         if asked.done():
             return EXIT_INTERRUPTED if asked.result() is signal.SIGINT else 0
-        starting.result()
-        _say(_ready_text(plan))
+        _say(_ready_text(plan) if starting.result() is Store.WHOLE else
+             f"Paydesk is up and takes nothing: its store lost what was in it. {MENDS}")
         await asked
         return 0
     finally:
@@ -207,25 +210,41 @@ def _stop_signals(supervisor: Supervisor) -> asyncio.Future[signal.Signals]:
     return asked
 
 
-async def _start(plan: Plan, supervisor: Supervisor) -> None:
+class Store(Enum):
+    """What a desk that is up has found its store to be."""
+
+    WHOLE = "whole"
+    LOST = "lost"
+
+
+async def _start(plan: Plan, supervisor: Supervisor) -> Store:
+    """Start everything; done when the desk is ready, or cannot be before its user has mended the store."""
     await supervisor.start(plan.stages)
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
-    while not await asyncio.to_thread(_is_ready, plan.settings.host, plan.port):
+    while (found := await asyncio.to_thread(_look, plan.settings.host, plan.port)) is None:
         if asyncio.get_running_loop().time() > deadline:
             raise StartFailed(f"The desk is not ready after {READY_SECONDS} s; {plan.data_dir / 'logs'} tells more.")
         await asyncio.sleep(POLL_SECONDS)
     supervisor.settled()
+    return found
 
 
-def _is_ready(host: str, port: int) -> bool:
+def _look(host: str, port: int) -> Store | None:
+    """What the front door says of the store; None while it is not ready."""
     connection = http.client.HTTPConnection(_reached_as(host), port, timeout=5)
     try:
         connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
+        response = connection.getresponse()
+        response.read()
+        if response.status == http.client.OK:
+            return Store.WHOLE
+        connection.request("GET", "/readyz?verbose")
+        lost = json.loads(connection.getresponse().read()).get("checks", {}).get("store") == StoreLost.code
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
     finally:
         connection.close()
+    return Store.LOST if lost else None
 
 
 def _reached_as(host: str) -> str:
@@ -233,9 +252,13 @@ def _reached_as(host: str) -> str:
     return {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}.get(host, host)  # noqa: S104  # recognised, not bound
 
 
-def _ready_text(plan: Plan) -> str:
+def _base(plan: Plan) -> str:
     host = _reached_as(plan.settings.host)
-    base = f"http://{f'[{host}]' if ':' in host else host}:{plan.port}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{plan.port}"
+
+
+def _ready_text(plan: Plan) -> str:
+    base = _base(plan)
     # A log that keeps stderr must not keep the password; the file is there for its reader.
     return "\n".join((
         f"Paydesk is ready in {_mode_text(plan.settings)}",
@@ -244,7 +267,7 @@ def _ready_text(plan: Plan) -> str:
         f"  Flower   http://{LOOPBACK}:{plan.flower_port}/  user {plan.settings.flower_user}, {_password_text(plan)}",
         f"  Data     {plan.data_dir}",
         "  Try it   " + FIRST_CHARGE.format(base=base),
-        "  Stop     Ctrl-C" if is_loopback(host) else "  Stop     Ctrl-C (open to whoever can connect)"))
+        f"  Stop     Ctrl-C{'' if is_loopback(_reached_as(plan.settings.host)) else ' (open to whoever can connect)'}"))
 
 
 FIRST_CHARGE = ("curl {base}/api/stripe/process-charge -H 'Content-Type: application/json' -H 'Prefer: wait=10' "

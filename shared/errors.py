@@ -19,6 +19,14 @@ class StoreUnavailable(PaydeskError):
     code = "store_unavailable"
 
 
+class StoreLost(StoreUnavailable):
+    """The store is not what it was: emptied, replaced, or an older copy. Nothing was done, and it does not come back
+    by itself: whoever runs the desk must rebuild it or accept the loss.
+    """
+
+    code = "store_lost"
+
+
 class StoreFull(PaydeskError):
     """The store has no memory left for new jobs; those it has still finish. Nothing was stored."""
 

@@ -130,6 +130,8 @@ class NewJob:
     amount_cents: int | None = None
     lane: Lane = Lane.INTERACTIVE
     reference: str | None = None
+    fresh: bool = False
+    """Its id is random: unlike one that derives from what the caller sent, nobody can have asked for it before."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Other jobs that this one belongs to: `retry_of`, `settles`, `pays`."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, Self
 
@@ -12,18 +12,21 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 
-from shared.errors import StoreFull, StoreUnavailable
+from shared.errors import StoreFull, StoreLost, StoreUnavailable
 
 ROOT = "{pd}:"
 """The root of every key: a hash tag, so that a cluster keeps them all in one slot. The only KEYS[1] of every script."""
 
 SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circuit", "log_calls",
-                "moment", "note", "operate", "reconcile")
+                "moment", "note", "operate", "reconcile", "epoch")
 _CALLS_TOGETHER = 128
 _CONNECTIONS = 8
 _PASSING = (ReadOnlyError, MasterDownError)
 _PASSING_PREFIXES = ("MISCONF", "BUSY", "NOREPLICAS")
 """Answers of a server that is there and will serve again: a full disk, a failover, a script that takes long."""
+
+
+_LOST_PREFIX = "STORELOST"
 
 
 def script_text(name: str) -> str:
@@ -36,7 +39,7 @@ def script_text(name: str) -> str:
 
 class RedisCalls:
     """One process's way to one Redis server. Every call answers or raises within its deadline: StoreUnavailable,
-    StoreFull, or the ResponseError of a mistake.
+    StoreLost, StoreFull, or the ResponseError of a mistake.
 
     StoreUnavailable leaves open whether the call took effect. There are no hidden retries: only a caller knows what may
     be said twice. Built and used on one event loop.
@@ -44,6 +47,8 @@ class RedisCalls:
 
     def __init__(self, redis: "Redis", *, deadline_seconds: float) -> None:
         self.redis = redis
+        self.guard: Callable[[], Awaitable[None]] | None = None
+        """Asked before scripts are loaded into a server that has forgotten them, because it may have lost more."""
         self._deadline_seconds = deadline_seconds
         self._scripts = {name: script_text(name) for name in SCRIPT_NAMES}
         self._shas = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -73,8 +78,14 @@ class RedisCalls:
         try:
             return await self.call(*call)
         except NoScriptError:
+            if self.guard is not None:
+                await self.guard()
             await self.call("SCRIPT LOAD", self._scripts[name])
             return await self.call(*call)
+
+    async def evaluate(self, name: str, key: str, *args: str | float) -> Any:
+        """Run a script of shared/lua that writes one key alone, whatever the guard says."""
+        return await self.call("EVAL", self._scripts[name], 2, ROOT, key, *args)
 
     async def call(self, *command: Any) -> Any:
         """Send one command, with all others of this turn of the loop, and answer its reply."""
@@ -124,6 +135,8 @@ def _meaning(failure: BaseException) -> Exception:
         return failure
     if isinstance(failure, OutOfMemoryError):
         return StoreFull("The store has no memory left for new jobs.")
+    if isinstance(failure, ResponseError) and str(failure).startswith(_LOST_PREFIX):
+        return StoreLost("The store was emptied: what this desk had in it is gone.")
     passing = isinstance(failure, _PASSING) or str(failure).startswith(_PASSING_PREFIXES)
     if isinstance(failure, ResponseError) and not passing:
         return failure

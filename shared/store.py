@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from shared.errors import IdempotencyConflict, StoreUnavailable
+from shared.errors import IdempotencyConflict, StoreLost, StoreUnavailable
 from shared.failpoints import failpoint
 from shared.ids import token
 from shared.jobs import Book, Job, Kind, Lane, Mode, NewJob, Status
@@ -162,24 +162,30 @@ class JobStore:
 
         `delay_ms`: when it is due if no hint reaches a worker. A lost reply is asked again with the same token until
         the deadline, so the answer is the first one.
-        Raises IdempotencyConflict (another body), StoreFull, StoreUnavailable.
+        Raises IdempotencyConflict (another body), StoreFull, StoreLost, StoreUnavailable.
         """
-        said, created_ms = await self._until(
-            deadline_seconds, "accept", new.id, token(), new.body_hash, delay_ms, json.dumps(new.fields()))
+        said, created_ms, doubts = await self._until(
+            deadline_seconds, "accept", new.id, token(), new.body_hash, delay_ms, json.dumps(new.fields()),
+            _flag(new.fresh))
         if said == "conflict":
             raise IdempotencyConflict("This Idempotency-Key came before with another request.")
         if said == "created":
-            return Accepted(new.queued(int(created_ms)), replayed=False)
+            return Accepted(replace(new.queued(int(created_ms)), doubts=int(doubts)), replayed=False)
         job = await self.get(new.id)
         if job is None:
             raise StoreUnavailable("The store lost the job while it was read.")
         return Accepted(job, replayed=True)
 
     async def get(self, job_id: str) -> Job | None:
-        """The job as it stands, its client_secret in the result while that is kept; None when there is none."""
+        """The job as it stands, its client_secret in the result while that is kept; None when there is none.
+
+        Raises StoreLost, StoreUnavailable.
+        """
         failpoint("get.before")
         fields, secret = await asyncio.gather(self._calls.call("HGETALL", _job_key(job_id)),
                                               self._calls.call("GET", f"{ROOT}secret:{job_id}"))
+        if not fields and not await self._calls.call("EXISTS", f"{ROOT}epoch"):
+            raise StoreLost("The store was emptied: what this desk had in it is gone.")
         return _job(fields, secret) if fields else None
 
     async def page(self, *, caller: str, limit: int, status: Status | None = None, kind: Kind | None = None,
@@ -299,6 +305,8 @@ class JobStore:
         while True:
             try:
                 return await self._calls.script(script, *args)
+            except StoreLost:  # it does not come back by being asked again
+                raise
             except StoreUnavailable:
                 if time.monotonic() + _PAUSE_SECONDS >= end:
                     raise

@@ -20,14 +20,14 @@ def idempotency_key(job_id: str, operation: Kind | Literal["cancel"]) -> str:
     return f"{job_id}:{operation}"
 
 
-def new_job(request: Request, *, job_id: str, caller: str, ids: Ids, settings: Settings) -> NewJob:
+def new_job(request: Request, *, job_id: str, caller: str, ids: Ids, settings: Settings, fresh: bool = False) -> NewJob:
     """Freeze a request into a job: its parameters, mode, account and API version never change from here on."""
     marks = {JOB_METADATA_KEY: job_id, DESK_METADATA_KEY: ids.desk(), KIND_METADATA_KEY: str(request.kind)}
     amount_cents = request.amount_cents if isinstance(request, PaymentIntentRequest | ChargeRequest) else None
     normalised = request.normalised()
     return NewJob(id=job_id, kind=request.kind, caller=caller, body_hash=fields_hash(normalised),
                   request=normalised, params=_params(request, marks), mode=settings.mode,
-                  account=settings.account, api_version=STRIPE_API_VERSION, amount_cents=amount_cents)
+                  account=settings.account, api_version=STRIPE_API_VERSION, amount_cents=amount_cents, fresh=fresh)
 
 
 def mock_payment_job(ids: Ids, *, intent: Job, payment_intent_id: str) -> NewJob:

@@ -7,7 +7,7 @@ import pytest
 from cli.servers import STORE, EmbeddedServer
 from shared.redis_calls import RedisCalls
 from tests.deploy.procfile_desk import ProcfileDesk
-from tests.shared.till import Till
+from tests.shared.till import Till, emptied
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def mock_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcfileDesk
 async def calls(valkey: EmbeddedServer, anyio_backend: str) -> AsyncIterator[RedisCalls]:
     """A way to the embedded store, which is empty."""
     made = RedisCalls.connect(valkey.url, deadline_seconds=5)
-    await made.call("FLUSHALL")
+    await emptied(made)
     yield made
     await made.close()
 

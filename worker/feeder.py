@@ -6,8 +6,8 @@ import contextlib
 import structlog
 
 from shared.broker import Backlog, Hinter, grace_ms, hints_cap
+from shared.epoch import Epoch
 from shared.errors import StoreUnavailable
-from shared.instance import Instance
 from shared.jobs import Lane
 from shared.store import JobStore
 from worker.progress import Progress
@@ -23,9 +23,9 @@ MOST_AT_ONCE = 200
 class Feeder:
     """Hands due jobs to Celery, never more than its list may hold: a backlog stays in the store."""
 
-    def __init__(self, *, instance: Instance, store: JobStore, backlog: Backlog, hinter: Hinter,
+    def __init__(self, *, epoch: Epoch, store: JobStore, backlog: Backlog, hinter: Hinter,
                  reachability: Reachability, progress: Progress, threads: int, calls_per_second: float) -> None:
-        self._instance = instance
+        self._epoch = epoch
         self._store = store
         self._backlog = backlog
         self._hinter = hinter
@@ -44,7 +44,7 @@ class Feeder:
     async def tick(self) -> int:
         """One round; answers how many jobs were handed out."""
         try:
-            await self._instance.check()
+            await self._epoch.check()
             reach = await self._reachability.beat(threads=self._threads)
             waiting = await self._waiting()
             handed = sum([await self._feed(lane, waiting, threads=reach.threads or self._threads) for lane in Lane])

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from shared.errors import StoreUnavailable
+from shared.errors import StoreLost, StoreUnavailable
 from shared.ids import token
 from shared.jobs import Job, Lane, Mode
 from shared.settings import Fallback
@@ -104,6 +104,8 @@ async def _claim(desk: Desk, job_ids: Sequence[str], *, alone: bool) -> Claimed:
     try:
         return await desk.store.claim(job_ids, lease_ms=terms.lease_ms, mode=terms.mode, account=terms.account,
                                       claim_token=claim_token, alone=alone)
+    except StoreLost:
+        raise
     except StoreUnavailable:
         return await desk.store.claim(job_ids, lease_ms=terms.lease_ms, mode=terms.mode, account=terms.account,
                                       claim_token=claim_token, alone=alone)

@@ -13,11 +13,11 @@ from celery import Celery, signals
 
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
-from shared.errors import StoreUnavailable, WrongSecret
+from shared.epoch import STAMP_FILE, Epoch
+from shared.errors import StoreLost, StoreUnavailable, WrongSecret
 from shared.events import Events
 from shared.failpoints import arm
 from shared.ids import Ids, token
-from shared.instance import Instance
 from shared.jobs import Lane
 from shared.logs import configure_logging
 from shared.redis_calls import RedisCalls
@@ -121,8 +121,10 @@ class Worker:
             raise RuntimeError("the worker was not started")
         self._progress.began()
         try:
-            await self._instance.check()
+            await self._epoch.check()
             return summary(await work(self._desk, lane, job_ids))
+        except StoreLost:
+            return "store lost"
         finally:
             self._progress.ended()
 
@@ -132,17 +134,17 @@ class Worker:
         self._broker = RedisCalls.connect(settings.broker_url.get_secret_value(),
                                           deadline_seconds=STORE_DEADLINE_SECONDS)
         self._circuit = Circuit(self._calls)
-        self._instance = Instance(self._calls, Ids(settings.instance_secret()))
+        self._epoch = Epoch(self._calls, Ids(settings.instance_secret()), settings.data_dir / STAMP_FILE)
         with contextlib.suppress(StoreUnavailable):  # asked again before any work
-            await self._instance.check()
+            await self._epoch.check()
         self._desk = desk = create_desk(settings, self._calls, self._circuit, worker=self._name)
-        self._feeder = Feeder(instance=self._instance, store=desk.store, backlog=Backlog(self._broker),
+        self._feeder = Feeder(epoch=self._epoch, store=desk.store, backlog=Backlog(self._broker),
                               hinter=self._hinter, reachability=desk.reachability, progress=self._progress,
                               threads=settings.worker_threads, calls_per_second=settings.hinted_per_second)
         follower = LogFollower(Events(self._calls), settings.log_dir or settings.data_dir)
-        parts = [self._feeder.run(), follower.run(), self._end_when_stalled(desk)]
+        parts = [self._feeder.run(), follower.run(), self._epoch.watch(), self._end_when_stalled(desk)]
         if isinstance(desk.stripe, StripeProcessor):
-            parts.append(ReconcileRounds(desk, Reconcile(desk, desk.stripe, self._calls), self._instance).run())
+            parts.append(ReconcileRounds(desk, Reconcile(desk, desk.stripe, self._calls), self._epoch).run())
         self._ticking = [asyncio.create_task(part) for part in parts]
 
     async def _end_when_stalled(self, desk: Desk) -> None:

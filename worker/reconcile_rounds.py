@@ -5,8 +5,8 @@ import random
 
 import structlog
 
+from shared.epoch import Epoch
 from shared.errors import StoreUnavailable
-from shared.instance import Instance
 from shared.jobs import Status
 from shared.reconcile_state import LeaseLost, Progress, Run, Seen
 from worker.desk import Desk
@@ -27,11 +27,11 @@ OVERLAP_MS = 120_000
 class ReconcileRounds:
     """One worker's part: it looks whether a round is due, and does it if no other process compares."""
 
-    def __init__(self, desk: Desk, reconcile: Reconcile, instance: Instance, *,
+    def __init__(self, desk: Desk, reconcile: Reconcile, epoch: Epoch, *,
                  tick_seconds: float = TICK_SECONDS) -> None:
         self._desk = desk
         self._reconcile = reconcile
-        self._instance = instance
+        self._epoch = epoch
         self._tick_seconds = tick_seconds
 
     async def run(self) -> None:
@@ -43,7 +43,7 @@ class ReconcileRounds:
     async def tick(self) -> Progress | None:
         """Do a round if one is due; answers how far it came. Whatever stops it, the next one goes on there."""
         try:
-            await self._instance.check()
+            await self._epoch.check()
             if self._cannot_reach() or not await self._is_due(await self._reconcile.state.look()):
                 return None
             async with self._reconcile.holding() as held:

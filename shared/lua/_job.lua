@@ -4,6 +4,11 @@ local root = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- Which store this is, and what it lost. One without an epoch was emptied: nothing is written into it as if it were whole.
+local epoch = redis.call('HMGET', root .. 'epoch', 'id', 'losses', 'loss_ms', 'lost_since_ms')
+if not epoch[1] and not KEYS[2] then return redis.error_reply('STORELOST The store was emptied.') end
+local losses = tonumber(epoch[2] or '0')
+
 local EVENTS_KEPT = 500000
 local FINAL = {succeeded = true, failed = true, canceled = true}
 local AWAITS_NOBODY = {succeeded = true, failed = true, canceled = true, pending = true, parked = true}
@@ -58,6 +63,7 @@ local function never_due(id, job) redis.call('ZREM', root .. 'due:' .. job.lane,
 
 local function create(id, fields, delay_ms)
   fields.status, fields.created_ms, fields.updated_ms = 'queued', fields.created_ms or whole(now), whole(now)
+  if losses > 0 then fields.losses = whole(losses) end -- what was lost before says nothing of this job
   local flat = {}
   for name, value in pairs(fields) do flat[#flat + 1] = name; flat[#flat + 1] = value end
   redis.call('HSET', job_key(id), unpack(flat))

@@ -13,7 +13,7 @@
 local fact = cjson.decode(ARGV[1])
 local id = fact.job
 local job = read(id, 'status', 'kind', 'lane', 'amount_cents', 'currency', 'created_ms', 'mode', 'fence', 'doubts',
-                 'own_doubt', 'lease_until_ms', 'stripe_id', 'book', 'first_sent_ms')
+                 'own_doubt', 'lease_until_ms', 'stripe_id', 'book', 'first_sent_ms', 'losses')
 
 -- A result never changes; what speaks against it is booked, noted on the job, and an event that alarms.
 local function contradict(maker, made, by, payment)
@@ -78,7 +78,9 @@ local function learn_all()
   for _, entry in ipairs(fact.entries or {}) do book(entry) end
 end
 
+-- A guess must have begun after the last loss of the store; the mock of a desk without a key, which asks nobody, need not.
 local function live_lease()
+  if job.mode ~= 'none' and tonumber(job.losses or '0') < losses then return false end
   return job.status == 'running' and job.fence == fact.fence and tonumber(job.lease_until_ms or '0') > now
 end
 

@@ -10,7 +10,9 @@ import redis
 
 from api.main import create_app
 from cli.servers import EmbeddedServer, free_port
+from shared.epoch import Epoch
 from shared.errors import WrongSecret
+from shared.redis_calls import RedisCalls
 from shared.settings import Settings
 from tests.api.front import CHARGE, INTENT, STATS, Front, job_id_of, serving
 
@@ -29,6 +31,7 @@ class Wire:
         self.silent = False
         self.cuts = 0
         self._writers: list[asyncio.StreamWriter] = []
+        self._ended: list[asyncio.Event] = []
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[int]:
@@ -38,9 +41,19 @@ class Wire:
         server.close()
         for writer in self._writers:
             writer.close()
+        for ended in self._ended:  # one that came as it closed must not outlive the loop
+            await ended.wait()
         await server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended = asyncio.Event()
+        self._ended.append(ended)
+        try:
+            await self._join(reader, writer)
+        finally:
+            ended.set()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, server = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers += [writer, server]
         doomed = asyncio.Event()
@@ -112,8 +125,8 @@ async def test_a_store_that_is_down(settings: Settings, store: EmbeddedServer) -
         await _refused_in_time(front)
         assert (await front.client.get("/livez")).status_code == 200
         response = await front.client.get("/readyz", params={"verbose": ""})
-        assert response.json()["checks"] == {"store": "unavailable", "durability": "unknown", "broker": "ok",
-                                             "workers": 0, "stripe": "no key", "mode": "none"}
+        assert response.json()["checks"] == {"store": "unavailable", "durability": "unknown", "eviction": "unknown",
+                                             "broker": "ok", "workers": 0, "stripe": "no key", "mode": "none"}
 
 
 async def test_a_store_that_comes_later(settings: Settings, store: EmbeddedServer) -> None:
@@ -174,3 +187,43 @@ async def test_another_desks_store_that_comes_later(settings: Settings, store: E
     finally:
         if not store.answers():
             await asyncio.to_thread(store.start)
+
+
+async def test_a_store_that_lost_what_was_in_it(front: Front, store: EmbeddedServer) -> None:
+    job = (await front.charge(**{"Idempotency-Key": "k"})).json()
+    with redis.Redis.from_url(store.url) as client:
+        client.flushall()
+        for response in [await front.charge(**{"Idempotency-Key": "k"}),
+                         await front.client.get(f"/api/jobs/{job['id']}")]:
+            assert (response.status_code, response.json()["code"]) == (503, "store_lost")
+            assert "location" not in response.headers
+        ready = await front.client.get("/readyz", params={"verbose": ""})
+        assert (ready.status_code, ready.json()["checks"]["store"]) == (503, "store_lost")
+        assert "paydesk reconcile" in ready.json()["detail"]
+        assert client.dbsize() == 0
+    await front.desk.epoch.begin_anew()
+    response = await front.charge(**{"Idempotency-Key": "k"})
+    assert (response.status_code, response.json()["id"]) == (202, job["id"])
+
+
+async def test_a_desk_starts_on_a_store_that_was_emptied_and_says_so(settings: Settings, store: EmbeddedServer) -> None:
+    async with serving(settings) as front:
+        await front.charge()
+    with redis.Redis.from_url(store.url) as client:
+        client.flushall()
+    async with serving(settings) as front:
+        response = await front.charge()
+        assert (response.status_code, response.json()["code"]) == (503, "store_lost")
+
+
+async def test_an_emptied_store_that_another_desk_began_is_noticed_by_who_runs(front: Front,
+                                                                              store: EmbeddedServer) -> None:
+    await front.charge()
+    with redis.Redis.from_url(store.url) as client:
+        client.flushall()
+    other = RedisCalls.connect(store.url, deadline_seconds=2)
+    await Epoch(other, front.desk.ids).check()
+    await other.close()
+    while (await front.charge()).status_code == 202:  # as long as the front door has not looked again
+        await asyncio.sleep(0.01)
+    assert (await front.charge()).json()["code"] == "store_lost"

@@ -119,7 +119,8 @@ async def test_ready_once_a_worker_beats(front: Front) -> None:
     assert (await front.client.get("/readyz")).json() == {"status": "ready"}
     response = await front.client.get("/readyz?verbose")
     assert response.json() == {"status": "ready", "checks": {
-        "store": "ok", "durability": "always", "broker": "ok", "workers": 1, "stripe": "no key", "mode": "none"}}
+        "store": "ok", "durability": "always", "eviction": "noeviction", "broker": "ok", "workers": 1,
+        "stripe": "no key", "mode": "none"}}
 
 
 async def test_ready_while_stripe_is_away(real: Front) -> None:

@@ -32,8 +32,11 @@ def stub(role: str) -> None:
 
     class Ready(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/readyz" else 404)
+            lost = Path("store.lost").exists()
+            self.send_response(503 if lost else 200 if self.path == "/readyz" else 404)
             self.end_headers()
+            if lost:
+                self.wfile.write(b'{"checks": {"store": "store_lost"}}')
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""

@@ -106,6 +106,18 @@ def test_ready_is_a_few_calm_lines_with_everything_one_needs(run: Run, tmp_path:
     assert desk.process.stdout.read() == ""
 
 
+def test_a_lost_store_is_one_sentence_that_says_what_mends_it_and_everything_stays_up(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "store.lost").touch()
+    desk = run("up", "--port", "0", FLOWER_PORT="0")
+    desk.until_said("paydesk reconcile")
+    [sentence] = desk.said.splitlines()
+    assert "its store lost what was in it" in sentence
+    for name in ("web", "flower", "w1", "w2"):
+        eventually((desk.folder / f"{name}.json").exists, name)
+    assert desk.end() == 0
+    assert "restart" not in desk.said
+
+
 def test_a_test_key_is_named_by_its_first_characters_only(run: Run) -> None:
     key = "sk_test_51" + "AbCdEfGh" * 5
     desk = up(run, STRIPE_SECRET_KEY=key)

@@ -56,8 +56,8 @@ def test_flower_is_there_with_a_password_of_its_own(mock_desk: ProcfileDesk) -> 
 
 def test_the_store_is_seen_as_durable_and_every_check_is_well(mock_desk: ProcfileDesk) -> None:
     checks = RUNS["urllib"](f"curl -s '{mock_desk.url}/readyz?verbose'", {}).says["checks"]
-    assert checks == {"store": "ok", "durability": "always", "broker": "ok", "workers": 1, "stripe": "no key",
-                      "mode": "none"}
+    assert checks == {"store": "ok", "durability": "always", "eviction": "noeviction", "broker": "ok", "workers": 1,
+                      "stripe": "no key", "mode": "none"}
 
 
 def test_nothing_is_written_where_the_image_is_read_only(mock_desk: ProcfileDesk) -> None:

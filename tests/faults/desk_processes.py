@@ -19,6 +19,7 @@ from cli import processes
 from cli.servers import BROKER, STORE, EmbeddedServer
 from shared.broker import Backlog, Hinter, create_celery
 from shared.circuit import Circuit
+from shared.epoch import STAMP_FILE, Epoch
 from shared.errors import StoreFull, StoreUnavailable
 from shared.ids import Ids
 from shared.jobs import Job, Lane, Status
@@ -91,9 +92,23 @@ class Servers:
         self.broker.kill()
 
     def flush(self, *, broker: bool) -> None:
-        """Forget everything. Under a running worker the broker must keep what Celery bound there."""
-        for server in (self.store, self.broker)[: 2 if broker else 1]:
-            with redis.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0)) as client:
+        """Forget every job. Under a running worker the broker must keep what Celery bound there, and the store its
+        epoch and where its events stand: by them the worker knows that it is whole.
+        """
+        with redis.Redis.from_url(self.store.url, retry=Retry(NoBackoff(), 0), decode_responses=True) as client:
+            epoch = client.hgetall(f"{ROOT}epoch")
+            events = f"{ROOT}events"
+            stands = client.xinfo_stream(events)["last-generated-id"] if client.exists(events) else "0-0"
+            ms, _, sequence = stands.partition("-")
+            with client.pipeline() as together:
+                together.flushall()
+                together.xadd(events, {"event": "flushed"}, f"{ms}-{int(sequence) + 1}")
+                together.xtrim(events, maxlen=0)
+                if epoch:
+                    together.hset(f"{ROOT}epoch", mapping=epoch)
+                together.execute()
+        if broker:
+            with redis.Redis.from_url(self.broker.url, retry=Retry(NoBackoff(), 0)) as client:
                 client.flushall()
 
 
@@ -137,6 +152,8 @@ class DeskProcesses:
     async def open(self) -> None:
         """Connect as the front door would."""
         self.calls = RedisCalls.connect(self.servers.store.url, deadline_seconds=STORE_DEADLINE_SECONDS)
+        self.epoch = Epoch(self.calls, self.ids, self.folder / STAMP_FILE)
+        await self.epoch.check()
         self.broker_calls = RedisCalls.connect(self.servers.broker.url, deadline_seconds=STORE_DEADLINE_SECONDS)
         self.jobs, self.ledger, self.circuit = JobStore(self.calls), Ledger(self.calls), Circuit(self.calls)
         self.backlog = Backlog(self.broker_calls)

@@ -23,7 +23,7 @@ from shared.jobs import FINAL, Job, Mode, Status
 from shared.operator import Signed
 from shared.redis_calls import RedisCalls
 from shared.store import CRASHES_THAT_PARK, Answer, Recorded
-from tests.shared.till import Till, declined, mocked, new, refused, succeeded, waiting
+from tests.shared.till import Till, declined, emptied, mocked, new, refused, succeeded, waiting
 
 T = TypeVar("T")
 ANN = Signed("ann", "because")
@@ -143,7 +143,7 @@ class Desk(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.run(self.till.calls.call("FLUSHALL"))
+        self.run(emptied(self.till.calls))
         self.models: dict[str, Model] = {}
         self.attempts: list[Job] = []
         self.circuit_is_open = False

@@ -13,7 +13,7 @@ from shared.errors import StoreFull, StoreUnavailable
 from shared.jobs import Book, Status
 from shared.redis_calls import SCRIPT_NAMES, RedisCalls, script_text
 from shared.store import JobStore, Recorded
-from tests.shared.till import Till, new, succeeded
+from tests.shared.till import Till, emptied, new, succeeded
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +120,7 @@ async def test_a_store_that_is_gone_is_said_so_within_the_deadline_and_keeps_wha
     calls = RedisCalls.connect(server.url, deadline_seconds=2)
     till = Till(calls)
     try:
+        await emptied(calls)
         job = await till.started()
         server.kill()
         with pytest.raises(StoreUnavailable):

@@ -85,6 +85,13 @@ def mocked(job: Job, **changes: Any) -> Answer:
     return dataclasses.replace(answer, **changes)
 
 
+async def emptied(calls: RedisCalls) -> None:
+    """Make the store one that a desk has just begun to use: empty, with an epoch and nobody's fingerprint."""
+    await calls.call("FLUSHALL")
+    server = await calls.call("INFO", "server")
+    await calls.evaluate("epoch", f"{ROOT}epoch", "begin", "tests", server["run_id"], "1")
+
+
 class Till:
     """The steps of a store, and what stands in it."""
 

@@ -11,7 +11,7 @@ from shared.requests import ChargeRequest, CustomerRequest, PaymentIntentRequest
 from shared.settings import STRIPE_API_VERSION, Settings
 from shared.stripe_params import new_job
 from standin.client import Standin
-from tests.shared.till import ACCOUNT, LEASE_MS, Till
+from tests.shared.till import ACCOUNT, LEASE_MS, Till, emptied
 from tests.standin.asking import CHARGE, Asker
 from tests.worker.desks import make_desk
 from worker.attempt import attempt
@@ -94,7 +94,7 @@ class Shop:
             await self.till.calls.call("DEL", f"{ROOT}job:{job.id}", f"{ROOT}payment:{job.stripe_id}")
 
     async def lose_everything(self) -> None:
-        await self.till.calls.call("FLUSHALL")
+        await emptied(self.till.calls)
 
     async def compared(self, *, fix: bool = False, reconcile: Reconcile | None = None,
                        since_ms: int | None = None) -> tuple[Progress, list[Finding]]:

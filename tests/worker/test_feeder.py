@@ -8,9 +8,9 @@ from redis.exceptions import ResponseError
 
 from cli.servers import free_port
 from shared.broker import LEAST_GRACE_MS, MOST_GRACE_MS, Backlog, Hinter, create_celery, grace_ms, hints_cap
+from shared.epoch import Epoch
 from shared.errors import StoreFull
 from shared.ids import Ids
-from shared.instance import Instance
 from shared.jobs import Lane
 from shared.redis_calls import RedisCalls
 from tests.shared.till import Till, new
@@ -41,7 +41,7 @@ async def there() -> None:
 
 def make_feeder(till: Till, hinter: Hinter, broker: RedisCalls | None = None, *,
                 backlog: Backlog | None = None) -> Feeder:
-    return Feeder(instance=Instance(till.calls, Ids("a secret")), store=till.store, hinter=hinter, threads=THREADS,
+    return Feeder(epoch=Epoch(till.calls, Ids("a secret")), store=till.store, hinter=hinter, threads=THREADS,
                   backlog=backlog or Backlog(broker or till.calls), calls_per_second=20, progress=Progress(THREADS),
                   reachability=Reachability(till.circuit, "w1", there))
 
@@ -114,7 +114,7 @@ async def test_with_the_broker_away_what_is_due_stays_due_and_the_worker_is_fres
 
 async def test_with_the_store_away_a_tick_ends_quietly_and_the_next_goes_on(till: Till) -> None:
     gone, hinter = away(), Heard()
-    lost = Feeder(instance=Instance(gone, Ids("a secret")), store=Till(gone).store, backlog=Backlog(till.calls),
+    lost = Feeder(epoch=Epoch(gone, Ids("a secret")), store=Till(gone).store, backlog=Backlog(till.calls),
                   hinter=hinter, threads=THREADS, reachability=Reachability(Till(gone).circuit, "w1", there),
                   progress=Progress(THREADS), calls_per_second=20)
     assert [await lost.tick() for _ in range(2)] == [0, 0]
@@ -164,7 +164,7 @@ async def test_whatever_fails_in_a_tick_the_next_goes_on(till: Till, failure: Ex
 
 
 async def test_a_store_of_another_desk_is_fed_from_never(till: Till) -> None:
-    await Instance(till.calls, Ids("another")).check()
+    await Epoch(till.calls, Ids("another")).check()
     await till.accept(new())
     due, hinter = await till.due_ms(), Heard()
     feeder = make_feeder(till, hinter)

@@ -14,6 +14,7 @@ from cli.servers import EmbeddedServer
 from shared.events import PAGE, Events, Log
 from shared.failpoints import FailpointReached, arm
 from shared.redis_calls import ROOT, RedisCalls
+from tests.shared.till import emptied
 from tests.worker.streams import add_events, piece_of, rebuilt, rotate, written
 from worker.log_file import LogFolder
 from worker.log_follower import FollowedLog
@@ -45,7 +46,7 @@ class History:
 
     async def play(self, steps: list[tuple[str, int]]) -> None:
         """Do all steps, follow to the end, and compare."""
-        await self.calls.call("FLUSHALL")
+        await emptied(self.calls)
         self.start()
         for name, number in steps:
             await self.step(name, number)

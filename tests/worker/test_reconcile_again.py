@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from shared.epoch import Epoch
 from shared.failpoints import FailpointReached, arm
-from shared.instance import Instance
 from shared.jobs import Book, Job, Status
 from shared.reconcile_state import Discrepancy, Progress, Run
 from shared.redis_calls import ROOT
@@ -51,7 +51,7 @@ async def shop(till: Till, running: Standin) -> AsyncIterator[Shop]:
 @pytest.fixture
 def rounds(shop: Shop) -> ReconcileRounds:
     """What a worker does by itself."""
-    return ReconcileRounds(shop.desk, shop.reconcile, Instance(shop.till.calls, shop.desk.ids))
+    return ReconcileRounds(shop.desk, shop.reconcile, Epoch(shop.till.calls, shop.desk.ids))
 
 
 async def scene(shop: Shop) -> list[Job]:

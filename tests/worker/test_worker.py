@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.servers import EmbeddedServer
+from shared.epoch import Epoch
 from shared.ids import Ids
-from shared.instance import Instance
 from shared.jobs import Lane, Mode, Status
 from shared.settings import Settings
 from tests.shared.till import Till, new
@@ -33,7 +33,7 @@ def settings(valkey: EmbeddedServer, tmp_path: Path) -> Settings:
 
 
 async def test_a_worker_starts_on_a_full_store_and_finishes_what_is_there(full: Till, settings: Settings) -> None:
-    await Instance(full.calls, Ids(settings.instance_secret())).check()
+    await Epoch(full.calls, Ids(settings.instance_secret())).check()
     await full.accept(new(mode=Mode.NONE), delay_ms=60_000)
     await full.calls.call("CONFIG SET", "maxmemory", 1)
     worker = Worker(settings)
