@@ -170,7 +170,7 @@ good, so whether Stripe has the object can only be seen in Stripe's list."""
 
 LATENCY = {"p50_ms": 120.0, "p95_ms": 500.0}
 STORM_CALLS, STORM_SHARE = 60, 0.9
-OUTAGE_SECONDS = 3.5
+OUTAGE_SECONDS = 4.5
 """Longer than it takes all workers to find that none can connect: then the mock may answer."""
 HELD_SECONDS = 2.5
 PAUSED_BEYOND_LEASE_SECONDS = 1.5

@@ -1,6 +1,7 @@
 """What sending again cannot end: the desk's own comparison with Stripe's list, as its workers do it twelve hours on."""
 
 import asyncio
+import contextlib
 import time
 
 from drill.desk import KEY, SECRET, DrilledDesk
@@ -34,32 +35,36 @@ async def end_by_the_list(desk: DrilledDesk) -> list[str]:
 
     Only the stamps of the first send are put back: the drill's store has nobody else's jobs, and nobody can wait.
     """
-    long_ago_ms = time.time_ns() // 1_000_000 - _LONG_AGO_MS
-    await asyncio.gather(*(desk.calls.call("HSET", f"{ROOT}job:{job_id}", "first_sent_ms", long_ago_ms)
-                           for job_id in await desk.unknown()))
     settings = Settings.load(_env_file=None, stripe_secret_key=KEY, secret=SECRET, stripe_rate_per_second=1000.0,
                              stripe_api_base=f"http://{HOST}:{desk.stripe_port}")
     own = create_desk(settings, desk.calls, Circuit(desk.calls), worker="drill")
     if not isinstance(own.stripe, StripeProcessor):
         raise NotCompared("A desk with a key has no Stripe.")
     try:
-        return await _compare(Reconcile(own, own.stripe, desk.calls, margin_ms=MARGIN_MS))
+        return await _compare(desk, Reconcile(own, own.stripe, desk.calls, margin_ms=MARGIN_MS))
     finally:
         await own.stripe.close()
 
 
-async def _compare(reconcile: Reconcile) -> list[str]:
+async def _compare(desk: DrilledDesk, reconcile: Reconcile) -> list[str]:
+    """Until nothing is unfinished: a job may be sent once more before its twelve hours are over."""
     deadline = time.monotonic() + HOLD_SECONDS
     while time.monotonic() < deadline:
-        try:
+        with contextlib.suppress(LeaseLost):
             async with reconcile.holding() as held:
                 if held:
+                    await _let_hours_pass(desk)
                     await reconcile.give_up()
-                    return await _left(reconcile)
-        except LeaseLost:
-            continue
+                    if await desk.unfinished() == 0:
+                        return await _left(reconcile)
         await asyncio.sleep(1)
-    raise NotCompared("Another process compares with Stripe's list and does not end.")
+    raise NotCompared("Stripe's list does not end what is unfinished, or another process compares and does not end.")
+
+
+async def _let_hours_pass(desk: DrilledDesk) -> None:
+    long_ago_ms = time.time_ns() // 1_000_000 - _LONG_AGO_MS
+    await asyncio.gather(*(desk.calls.call("HSET", f"{ROOT}job:{job_id}", "first_sent_ms", long_ago_ms)
+                           for job_id in await desk.unknown()))
 
 
 async def _left(reconcile: Reconcile) -> list[str]:
