@@ -86,7 +86,6 @@ async def _submit(request: Request, asked: requests.Request, route: str, *,
 async def accept_and_hint(desk: deps.Desk, new: NewJob) -> Accepted:
     """Accept and hint. Whatever became of it, the client learns where the job is if there is one."""
     hinted = desk.hints.has_room
-    failpoint("accept.before")
     try:
         accepted = await desk.ask(desk.store.accept, new, delay_ms=desk.hints.delay_ms(hinted=hinted),
                                   deadline_seconds=_ACCEPT_SECONDS)
@@ -96,11 +95,8 @@ async def accept_and_hint(desk: deps.Desk, new: NewJob) -> Accepted:
         raise Problem(unknown.code, "The store did not answer in time, so the job may or may not have been accepted; "
                                     "sending it again with the same Idempotency-Key is safe.",
                       headers={"Location": job_path(new.id)}, more={"job_id": new.id}) from None
-    failpoint("accept.after")
     if hinted and not accepted.replayed:
-        failpoint("hint.before")
         desk.hints.give(accepted.job)
-        failpoint("hint.after")
     return accepted
 
 

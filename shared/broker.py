@@ -9,6 +9,7 @@ import structlog
 from celery import Celery
 from kombu import Exchange, Queue
 
+from shared.failpoints import failpoint
 from shared.jobs import Lane
 from shared.redis_calls import RedisCalls
 
@@ -106,10 +107,12 @@ class Hinter:
 
     def hint(self, kind: str, lane: Lane, job_ids: Sequence[str]) -> bool:
         """Tell Celery to look at these jobs of one kind; False when the hint was dropped. Never blocks or raises."""
+        failpoint("hint.before")
         try:
             self._queue.put_nowait((kind, lane, list(job_ids)))
         except queue.Full:
             return False
+        failpoint("hint.after")
         return True
 
     def _publish_all(self) -> None:
@@ -125,10 +128,12 @@ class Hinter:
         if not hints:
             return
         try:
+            failpoint("publish.before")
             with self._celery.producer_pool.acquire(block=True, timeout=2) as producer:
                 for kind, lane, job_ids in hints:
                     self._celery.send_task(task_name(kind), args=[job_ids], queue=lane, producer=producer,
                                            retry=False, ignore_result=True)
+            failpoint("publish.after")
         except Exception as failure:  # noqa: BLE001  # kombu lets many classes out; a lost hint costs seconds, no more
             log.warning("hints_dropped", count=len(hints), reason=type(failure).__name__)
 

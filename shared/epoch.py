@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from shared.errors import PaydeskError, StoreLost, StoreUnavailable, WrongSecret
 from shared.events import Position
+from shared.failpoints import failpoint
 from shared.ids import Ids, token
 from shared.redis_calls import ROOT, RedisCalls
 
@@ -67,6 +68,7 @@ class Stamp:
             opened.write(json.dumps(asdict(self)))
             opened.flush()
             os.fsync(opened.fileno())
+        failpoint("stamp.drafted")
         draft.replace(file)
 
     def lacks(self, other: "Stamp") -> bool:
@@ -187,7 +189,9 @@ class Epoch:
             epoch = await self._run("anew", token(), seen.run_id, _flag(seen.always), str(losses),
                                     " ".join(filter(None, earlier)), hold)
             if self._file is not None:
+                failpoint("stamp.before")
                 await asyncio.to_thread(_overwrite, self._file, Stamp(epoch["id"], seen.last_event, losses))
+                failpoint("stamp.after")
             self._known = True
             return losses
 
@@ -220,7 +224,9 @@ class Epoch:
         if known == made:
             return
         try:
+            failpoint("stamp.before")
             await asyncio.to_thread(_replace, file, known, made)
+            failpoint("stamp.after")
         except OSError as failure:
             if not self._cannot_write:
                 log.warning("stamp_not_written", reason=failure.strerror)

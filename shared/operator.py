@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.errors import JobNotFound, StateConflict, StoreUnavailable, TooOldToResend
-from shared.failpoints import failpoint
 from shared.ids import token
 from shared.jobs import Status, job_error
 from shared.redis_calls import ROOT, RedisCalls
@@ -100,7 +99,6 @@ class Operator:
         """A lost reply is asked for again with the same token, so that nothing is done or audited twice."""
         end = time.monotonic() + _DEADLINE_SECONDS
         while True:
-            failpoint("operate.before")
             try:
                 said, status = await self._calls.script("operate", *args)
             except StoreUnavailable:
@@ -108,5 +106,4 @@ class Operator:
                     raise
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            failpoint("operate.after")
             return said, status

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from shared.errors import StoreFull, StoreLost, StoreUnavailable
+from shared.failpoints import failpoint
 
 ROOT = "{pd}:"
 """The root of every key: a hash tag, so that a cluster keeps them all in one slot. The only KEYS[1] of every script."""
@@ -53,6 +54,7 @@ class RedisCalls:
         self._scripts = {name: script_text(name) for name in SCRIPT_NAMES}
         self._shas = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
                       for name, text in self._scripts.items()}
+        self._failpoints = {name: (f"{name}.before", f"{name}.after") for name in self._scripts}
         self._waiting: list[tuple[Sequence[Any], asyncio.Future[Any]]] = []
         self._sending: set[asyncio.Task[Any]] = set()
 
@@ -73,7 +75,14 @@ class RedisCalls:
         await self.redis.connection_pool.disconnect()
 
     async def script(self, name: str, *args: str | float) -> Any:
-        """Run a script of shared/lua on ROOT and answer what it answers."""
+        """Run a script of shared/lua on ROOT and answer what it answers. Each has a failpoint before and after it."""
+        before, after = self._failpoints[name]
+        failpoint(before)
+        answer = await self._script(name, *args)
+        failpoint(after)
+        return answer
+
+    async def _script(self, name: str, *args: str | float) -> Any:
         call = ("EVALSHA", self._shas[name], 1, ROOT, *args)
         try:
             return await self.call(*call)
@@ -85,10 +94,15 @@ class RedisCalls:
 
     async def evaluate(self, name: str, key: str, *args: str | float) -> Any:
         """Run a script of shared/lua that writes one key alone, whatever the guard says."""
-        return await self.call("EVAL", self._scripts[name], 2, ROOT, key, *args)
+        before, after = self._failpoints[name]
+        failpoint(before)
+        answer = await self.call("EVAL", self._scripts[name], 2, ROOT, key, *args)
+        failpoint(after)
+        return answer
 
     async def call(self, *command: Any) -> Any:
         """Send one command, with all others of this turn of the loop, and answer its reply."""
+        failpoint("call.before")
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((command, reply))
@@ -96,9 +110,11 @@ class RedisCalls:
             loop.call_soon(self._send_waiting)
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                return await reply
+                answer = await reply
         except TimeoutError:
             raise StoreUnavailable("The store did not answer in time.") from None
+        failpoint("call.after")
+        return answer
 
     async def moment(self, *reads: Sequence[str]) -> list[Any]:
         """The replies to several reads at one moment, in order and as the server gives them (a hash is a flat list)."""
@@ -114,10 +130,12 @@ class RedisCalls:
 
     async def _send(self, calls: list[tuple[Sequence[Any], asyncio.Future[Any]]]) -> None:
         try:
+            failpoint("trip.before")
             pipeline = self.redis.pipeline(transaction=False)
             for command, _ in calls:
                 pipeline.execute_command(*command)
             replies = await pipeline.execute(raise_on_error=False)
+            failpoint("trip.after")
         except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  # each caller is told
             replies = [failure] * len(calls)
         for (_, future), reply in zip(calls, replies, strict=True):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared import failpoints
 from shared.errors import SettingsRefused
 from shared.jobs import Book, Mode
 
@@ -114,6 +115,7 @@ class Settings(BaseSettings):
         if key and _KEY_SHAPE.fullmatch(key) is None:
             raise SettingsRefused("STRIPE_SECRET_KEY must be a secret or restricted Stripe key (sk_test_…, rk_test_…, "
                                   "sk_live_… or rk_live_…); leave it empty to run in mock mode.")
+        self._check_failpoints()
         if self.mode is Mode.LIVE:
             raise SettingsRefused("STRIPE_SECRET_KEY is a live key, and this version has no API keys to protect it; "
                                   "use a test key (sk_test_…), or none for mock mode.")
@@ -124,6 +126,15 @@ class Settings(BaseSettings):
         if not self.open and not is_loopback(self.host):
             raise SettingsRefused("PAYDESK_HOST is not a loopback address and there are no API keys; "
                                   "use 127.0.0.1, or set PAYDESK_OPEN=1 to let anyone who can connect make charges.")
+
+    def _check_failpoints(self) -> None:
+        if self.failpoints and self.mode is Mode.LIVE:
+            raise SettingsRefused("PAYDESK_FAILPOINTS stops the desk on purpose, so it is refused with a live key: "
+                                  "unset it.")
+        try:
+            failpoints.read(self.failpoints)
+        except ValueError as wrong:
+            raise SettingsRefused(f"PAYDESK_FAILPOINTS cannot be used: {wrong}") from None
 
     def _base_is_allowed(self) -> bool:
         """A name under .invalid never resolves (RFC 2606), so it can stand for "no network"."""

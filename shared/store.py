@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -186,6 +185,7 @@ class JobStore:
                                               self._calls.call("GET", f"{ROOT}secret:{job_id}"))
         if not fields and not await self._calls.call("EXISTS", f"{ROOT}epoch"):
             raise StoreLost("The store was emptied: what this desk had in it is gone.")
+        failpoint("get.after")
         return _job(fields, secret) if fields else None
 
     async def page(self, *, caller: str, limit: int, status: Status | None = None, kind: Kind | None = None,
@@ -239,19 +239,15 @@ class JobStore:
         Sent again with its token after a lost reply, it answers the same jobs. Each gets a fence, and, unless its mode
         is `none`, a doubt. A job with a crash behind it is leased only to a caller whose process runs nothing else.
         """
-        failpoint("claim.before")
         answers = await self._calls.script("claim", claim_token, lease_ms, mode, account, BLIND_RESEND_MS,
                                            CRASHES_THAT_PARK, _flag(alone), *job_ids)
-        failpoint("claim.after")
         jobs = (_job(dict(zip(answer[2::2], answer[3::2], strict=True)), None)
                 for answer in answers if answer[1] == "claimed")
         return Claimed(jobs, [answer[0] for answer in answers if answer[1] == "crashed"])
 
     async def record(self, answer: Answer, *, deadline_seconds: float) -> Recorded:
         """Record an answer with its money, once. Safe to say again: a lost reply is asked again until the deadline."""
-        failpoint("record.before")
         verdict, _ = await self._until(deadline_seconds, "record", answer.text())
-        failpoint("record.after")
         return Recorded(verdict)
 
     async def release(self, job: Job, *, error: Mapping[str, Any], delay_ms: int, unsent: bool, answered: bool,
@@ -260,10 +256,8 @@ class JobStore:
 
         `unsent`: proof that this attempt sent nothing takes its own doubt away. `answered`: Stripe is reachable.
         """
-        failpoint("release.before")
         said = await self._until(2.0, "release", job.id, job.fence, _flag(unsent), _flag(answered), delay_ms,
                                  json.dumps(error), Status.PARKED if park else "")
-        failpoint("release.after")
         return None if said == "fenced" else Status(said)
 
     async def note(self, job_id: str, by: str) -> bool:
@@ -294,21 +288,20 @@ class JobStore:
 
     async def feed(self, lane: Lane, *, most: int, grace_ms: int) -> list[Due]:
         """Hand out up to `most` jobs that are due in a lane; they are due again after the grace."""
-        failpoint("feed.before")
         flat = await self._calls.script("feed", lane, most, grace_ms)
-        failpoint("feed.after")
         return [Due(job_id, kind) for job_id, kind in zip(flat[0::2], flat[1::2], strict=True)]
 
     async def _until(self, deadline_seconds: float, script: str, *args: Any) -> Any:
         """Run a script that may be said twice until it answers or the deadline passes."""
-        end = time.monotonic() + deadline_seconds
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_seconds
         while True:
             try:
                 return await self._calls.script(script, *args)
             except StoreLost:  # it does not come back by being asked again
                 raise
             except StoreUnavailable:
-                if time.monotonic() + _PAUSE_SECONDS >= end:
+                if loop.time() + _PAUSE_SECONDS >= end:
                     raise
                 await asyncio.sleep(_PAUSE_SECONDS)
 

@@ -56,6 +56,17 @@ def test_a_live_key_is_refused_while_there_are_no_api_keys(key: str) -> None:
         "or none for mock mode.")
 
 
+def test_failpoints_are_refused_with_a_live_key() -> None:
+    assert refusal(stripe_secret_key="sk_live_fake", failpoints="claim.after=exit") == (
+        "PAYDESK_FAILPOINTS stops the desk on purpose, so it is refused with a live key: unset it.")
+    assert Settings.load(stripe_secret_key=KEY, failpoints="claim.after=exit").failpoints == "claim.after=exit"
+
+
+@pytest.mark.parametrize("text", ["claims.after=exit", "claim.after", "claim.after=explode"])
+def test_failpoints_that_there_are_not_are_refused(text: str) -> None:
+    assert refusal(failpoints=text).startswith("PAYDESK_FAILPOINTS cannot be used: ")
+
+
 @pytest.mark.parametrize("base", [
     "https://api.stripe.com.evil.example", "https://evil.example", "http://api.stripe.com", "https://api.stripe.com/v1",
     "http://127.0.0.1@evil.example", "http://[::1", "http://127.0.0.1:port", "ftp://127.0.0.1", "//127.0.0.1",

@@ -8,6 +8,7 @@ import structlog
 from shared.broker import Backlog, Hinter, grace_ms, hints_cap
 from shared.epoch import Epoch
 from shared.errors import StoreUnavailable
+from shared.failpoints import failpoint
 from shared.jobs import Lane
 from shared.store import JobStore
 from worker.progress import Progress
@@ -44,10 +45,12 @@ class Feeder:
     async def tick(self) -> int:
         """One round; answers how many jobs were handed out."""
         try:
+            failpoint("tick.before")
             await self._epoch.check()
             reach = await self._reachability.beat(threads=self._threads)
             waiting = await self._waiting()
             handed = sum([await self._feed(lane, waiting, threads=reach.threads or self._threads) for lane in Lane])
+            failpoint("tick.after")
         except StoreUnavailable:
             self._note(away=True)
             return 0

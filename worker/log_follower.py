@@ -86,7 +86,9 @@ class FollowedLog:
         """Write what has come since the last time; answers how many lines."""
         sure, self._sure = self._sure, False
         if not sure:
+            failpoint("resume.before")
             self._known = await _off_loop(self._file.resume, await self._events.newest(self._log), self._known)
+            failpoint("resume.after")
         written = 0
         async for page in self._events.pages(self._log, self._known):
             failpoint("log.before")

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +91,7 @@ async def _take(desk: Desk, turn: Turn, job_ids: Sequence[str], *, alone: bool) 
     """Claim, and attempt each job at its slot, if the lease that it was claimed with still runs then."""
     if desk.gate.closed:  # since it began to wait for its slot, or for who is alone
         return Claimed([]), []
-    lease_ends = _now() + desk.terms.lease_ms / 1000
+    lease_ends = desk.machine.lease_seconds() + desk.terms.lease_ms / 1000
     claimed = await _claim(desk, job_ids, alone=alone)
     lines = await asyncio.gather(*(_attempt_at(desk, job, turn, n, lease_ends) for n, job in enumerate(claimed)))
     return claimed, lines
@@ -120,14 +119,10 @@ async def _attempt_at(desk: Desk, job: Job, turn: Turn, place: int, lease_ends: 
         again = await desk.pacing.reserve(turn.lane, 1)
         has_slot = again.granted == 1
         await asyncio.sleep(again.first_in_seconds if has_slot else 0)
-    if _now() >= lease_ends:  # frozen or starved: another may have it by now, and Stripe have forgotten its key
+    # Frozen or starved: another may have it by now, and Stripe have forgotten its key.
+    if desk.machine.lease_seconds() >= lease_ends:
         return f"{job.id} lease ended"
     return await attempt(desk, job, has_slot=has_slot)
-
-
-def _now() -> float:
-    """Seconds that pass also while the machine sleeps, where its system can count them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def summary(lines: Sequence[str]) -> str:

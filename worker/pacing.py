@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from shared.failpoints import failpoint
 from shared.jobs import Lane, Mode
 from shared.redis_calls import RedisCalls
 
@@ -34,8 +33,6 @@ class Pacing:
 
     async def reserve(self, lane: Lane, wanted: int) -> Slots:
         """Reserve up to `wanted` slots; none when the next free one lies further ahead than the lane may reserve."""
-        failpoint("reserve.before")
         granted, first_ms, apart_us = await self._calls.script(
             "reserve", self._mode, self._calls_per_second, BURST, wanted, AHEAD_MS[lane])
-        failpoint("reserve.after")
         return Slots(granted, first_ms / 1000, apart_us / 1_000_000)

@@ -7,6 +7,7 @@ import structlog
 
 from shared.circuit import Circuit, Reach
 from shared.errors import StoreUnavailable
+from shared.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +68,10 @@ class Reachability:
             if attempt:
                 await asyncio.sleep(BETWEEN_TRIES_SECONDS)
             try:
+                failpoint("probe.before")
                 async with asyncio.timeout(TRY_SECONDS):
                     await self._connect()
+                failpoint("probe.after")
             except (OSError, TimeoutError):  # a failed look-up, refused, unreachable, or silence
                 continue
             return True

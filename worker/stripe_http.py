@@ -12,6 +12,10 @@ from typing import ClassVar
 
 import aiohttp
 import stripe
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
+
+from shared.failpoints import failpoint
 
 CONNECT_SECONDS = 2.0
 """For name, TCP and TLS together. A connection comes in tens of milliseconds or the network is bad, and nothing is lost
@@ -51,6 +55,22 @@ class _Attempt:
     connected = False
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request with failpoints where its bytes leave."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        failpoint("write.before")
+        response = await super().send(conn)
+        if not self.body:  # then no task of its own writes
+            failpoint("write.after")
+        return response
+
+    async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection,
+                          content_length: int | None = None) -> None:
+        await super().write_bytes(writer, conn, content_length)
+        failpoint("write.after")
+
+
 class StripeHTTP(stripe.HTTPClient):
     """One pool of connections for one event loop. Every failure is a ConnectionFailed; only cancellation is not.
 
@@ -79,7 +99,10 @@ class StripeHTTP(stripe.HTTPClient):
         try:
             async with self._open().request(method, url, headers=headers, data=body, allow_redirects=False,
                                             trace_request_ctx=attempt) as response:
-                return await self._read(response), response.status, response.headers
+                failpoint("read.before")
+                content = await self._read(response)
+                failpoint("read.after")
+                return content, response.status, response.headers
         except Exception as error:
             raise _failure(error, attempt) from error
 
@@ -97,7 +120,7 @@ class StripeHTTP(stripe.HTTPClient):
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=trust)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=self._timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[_trace()])
+                trace_configs=[_trace()], request_class=_Request)
         return self._session
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -139,10 +162,16 @@ def _trace() -> aiohttp.TraceConfig:
     Source: docs.aiohttp.org, "Tracing reference", and tests/worker/test_stripe_http.py, row by row.
     """
     trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(_before_connecting)
     trace.on_connection_create_end.append(_mark)
     trace.on_connection_reuseconn.append(_mark)
     return trace
 
 
+async def _before_connecting(*_: object) -> None:
+    failpoint("connect.before")
+
+
 async def _mark(_session: aiohttp.ClientSession, context: SimpleNamespace, _event: object) -> None:
     context.trace_request_ctx.connected = True
+    failpoint("connect.after")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import stripe
 import structlog
 
+from shared.failpoints import failpoint
 from shared.jobs import Job, Kind
 from shared.stripe_params import idempotency_key
 from worker.processor import (
@@ -169,11 +170,20 @@ class StripeProcessor:
 
     async def _call(self, about: str, method: str, path: str, arguments: Mapping[str, Any],
                     read: Callable[[Mapping[str, Any]], _T]) -> _T | Outcome:
+        outcome = await self._answered(about, method, path, arguments, read)
+        failpoint("classify.after")
+        return outcome
+
+    async def _answered(self, about: str, method: str, path: str, arguments: Mapping[str, Any],
+                        read: Callable[[Mapping[str, Any]], _T]) -> _T | Outcome:
         """One call, raw: building StripeObjects from the answer would cost a third of its CPU and carry the key."""
         request_id: str | None = None
         try:
-            async with asyncio.timeout(self._call_seconds):
-                response = await self._client.raw_request_async(method, path, **arguments)
+            try:
+                async with asyncio.timeout(self._call_seconds):
+                    response = await self._client.raw_request_async(method, path, **arguments)
+            finally:
+                failpoint("classify.before")
             request_id = _request_id(response.headers)
             return read(mapping(response.data))
         except ConnectionFailed as failure:
