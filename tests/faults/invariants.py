@@ -1,7 +1,7 @@
 """What must hold when a test ends, whatever it broke, read from the store and the stand-in."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from shared.verify import differences
 from standin.client import Standin
 from tests.faults.desk_processes import DeskProcesses
 
+_SECRET = "_secret_"
 _WAITING = frozenset({Status.RETRYING, Status.UNKNOWN, Status.PENDING})
 _ENDS = frozenset(f"job.{status}" for status in Status if status.final)
 
@@ -61,7 +62,8 @@ async def broken_in(seen: Picture, calls: RedisCalls, accepted: Iterable[str]) -
     """Each invariant that does not hold, as a line for people."""
     lost = [f"{job_id} was accepted and is lost" for job_id in accepted if job_id not in seen.jobs]
     adds_up = [f"the desk's own books: {difference}" for difference in await differences(calls)]
-    return [*lost, *adds_up, *_jobs(seen), *_stripe(seen), *_books(seen), *_indexes(seen)]
+    secrets = [f"{key} holds a client_secret" async for key in _open_secrets(calls)]
+    return [*lost, *adds_up, *secrets, *_jobs(seen), *_stripe(seen), *_books(seen), *_indexes(seen)]
 
 
 async def look(calls: RedisCalls, left: Mapping[str, Status], stripe: AtStripe) -> Picture:
@@ -83,6 +85,17 @@ async def look(calls: RedisCalls, left: Mapping[str, Status], stripe: AtStripe) 
         indexes={status: set(await calls.call("ZRANGE", f"{ROOT}jobs:{status}", 0, -1)) for status in Status},
         due={job_id for lane in Lane for job_id in await calls.call("ZRANGE", f"{ROOT}due:{lane}", 0, -1)},
         booked=booked, totals=await ledger.totals(), effects=stripe.effects, requests=stripe.requests)
+
+
+async def _open_secrets(calls: RedisCalls) -> AsyncIterator[str]:
+    """A client_secret is nowhere but in its own key, which ends by itself."""
+    call = calls.call
+    for job_id in await call("ZRANGE", f"{ROOT}jobs", 0, -1):
+        if _SECRET in str(await call("HGETALL", f"{ROOT}job:{job_id}")):
+            yield job_id
+    for stream in ("events", "revenue", "ledger"):
+        if _SECRET in str(await call("XRANGE", f"{ROOT}{stream}", "-", "+")):
+            yield stream
 
 
 def _jobs(seen: Picture) -> Iterator[str]:

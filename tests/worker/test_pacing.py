@@ -102,6 +102,7 @@ async def test_two_who_reserve_share_one_budget(till: Till) -> None:
     began = await exact_ms(till)
     slots = await asyncio.gather(*(pacing.reserve(Lane.INTERACTIVE, 1) for pacing in pacings * 20))
     assert {slot.granted for slot in slots} == {1}
+    assert await till.calls.call("KEYS", f"{ROOT}budget:*") == [f"{ROOT}budget:test"]
     arrival = float(await till.calls.call("GET", f"{ROOT}budget:test"))
     assert 0 <= arrival - began - 40 * INTERVAL_MS <= await exact_ms(till) - began
 
