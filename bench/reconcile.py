@@ -9,7 +9,8 @@ import aiohttp
 
 from bench.figure import Figure
 from shared.circuit import Circuit
-from shared.ids import token
+from shared.epoch import Epoch
+from shared.ids import Ids, token
 from shared.jobs import LOCAL_CALLER, Job, Kind, Lane, Status
 from shared.ledger import Ledger
 from shared.reconcile_state import Discrepancy, Finding, Run
@@ -51,6 +52,7 @@ async def _comparing(store_url: str, objects: int, planted: int) -> list[Figure]
         settings = Settings.load(stripe_secret_key=KEY, stripe_api_base=stripe.base_url, secret="bench",  # noqa: S106  # a name for this run's ids, no secret
                                  stripe_rate_per_second=10_000)
         calls = RedisCalls.connect(store_url, deadline_seconds=10)
+        await Epoch(calls, Ids(settings.instance_secret())).check()
         fast = create_desk(settings, calls, Circuit(calls), worker="bench")
         jobs = await _charged(fast, settings, objects)
         expected = await _plant(fast, settings, calls, stripe.base_url, jobs[:planted])

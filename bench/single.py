@@ -14,6 +14,7 @@ from redis.asyncio.client import Monitor
 from bench.figure import Figure
 from bench.running import CHECKOUT, RunningDesk, running_desk
 from shared.circuit import Circuit
+from shared.epoch import Epoch
 from shared.ids import Ids, token
 from shared.jobs import LOCAL_CALLER, Lane
 from shared.redis_calls import RedisCalls
@@ -86,6 +87,7 @@ async def store_cost(store_url: str, charges: int) -> list[Figure]:
         calls = RedisCalls.connect(store_url, deadline_seconds=5)
         store, desk = JobStore(calls), create_desk(settings, calls, Circuit(calls), worker="bench")
         ids = Ids(settings.instance_secret())
+        await Epoch(calls, ids).check()
 
         async def charge(lane: Lane, count: int) -> None:
             new = [new_job(ChargeRequest.model_validate(CHARGE), job_id=ids.job(LOCAL_CALLER, "/bench", None),

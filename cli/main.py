@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, charge, jobs, reconcile, stats, up, verify, watch
+from cli import bench, charge, drill, jobs, reconcile, stats, up, verify, watch
 from cli.desk_client import DeskUnreachable
 from cli.examples import example
 from cli.log import create_log_app
@@ -36,6 +36,7 @@ def create_app() -> typer.Typer:
     app.command("reconcile", epilog=example(reconcile.EXAMPLE))(reconcile.reconcile)
     app.add_typer(create_log_app(), name="log")
     app.command("bench", epilog=example(bench.EXAMPLE))(bench.bench)
+    app.command("drill", epilog=example(drill.EXAMPLE))(drill.drill)
     return app
 
 

@@ -192,7 +192,7 @@ class _Child:
             self._process = process = await asyncio.create_subprocess_exec(
                 *self.spec.command, env=self.spec.environment, cwd=self.spec.cwd, stdin=asyncio.subprocess.DEVNULL,
                 stdout=PIPE, stderr=STDOUT, start_new_session=True,
-                preexec_fn=_die_with_parent())  # it makes one system call, prepared before the fork
+                preexec_fn=die_with_parent())  # it makes one system call, prepared before the fork
         except OSError as failed:
             self.last_line = f"{failed.strerror}: {failed.filename}."
             return 127
@@ -257,7 +257,7 @@ def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """What a child does before it becomes its program: ask the kernel to be killed when this process is gone."""
     if sys.platform != "linux":
         return None

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -294,14 +293,15 @@ class JobStore:
 
     async def _until(self, deadline_seconds: float, script: str, *args: Any) -> Any:
         """Run a script that may be said twice until it answers or the deadline passes."""
-        end = time.monotonic() + deadline_seconds
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_seconds
         while True:
             try:
                 return await self._calls.script(script, *args)
             except StoreLost:  # it does not come back by being asked again
                 raise
             except StoreUnavailable:
-                if time.monotonic() + _PAUSE_SECONDS >= end:
+                if loop.time() + _PAUSE_SECONDS >= end:
                     raise
                 await asyncio.sleep(_PAUSE_SECONDS)
 

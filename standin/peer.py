@@ -53,9 +53,9 @@ class _Turn:
 class Peer:
     """Answers requests; at most one execution per account and idempotency key."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock | None = None) -> None:
         self.store = store
-        self.clock = Clock(store.advanced_seconds())
+        self.clock = clock or Clock(store.advanced_seconds())
         self.plan = Plan()
         self.limiter = Limiter(self.clock)
         self.log = Log()

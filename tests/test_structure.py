@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("api", "worker", "shared", "cli", "standin", "bench")
+PACKAGES = ("api", "worker", "shared", "cli", "standin", "bench", "drill")
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "manager", "service", "handler", "misc", "base"}
 MOST_LINES = 400
 STARTED_BY_IMPORT = ("worker.app", "cli.__main__", "standin.__main__")
@@ -84,7 +84,7 @@ def test_no_product_file_is_longer_than_one_can_read() -> None:
 
 def test_importing_opens_no_socket_and_starts_no_thread() -> None:
     modules = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-               for file in sources("api", "worker", "shared", "cli")]
+               for file in sources("api", "worker", "shared", "cli", "drill")]
     imported = [module for module in modules if module not in STARTED_BY_IMPORT]
     done = run(sys.executable, "-W", "error", "-c", _IMPORT_ALL, *imported)
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,7 @@
 """attempt(desk, job): call, decide, record. The one place that decides what becomes of a claimed job."""
 
 import asyncio
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from shared.store import Answer, Basis, Recorded
 from shared.stripe_params import mock_payment_job
 from worker.desk import Desk
 from worker.facts import declined, is_whole, look_ms, settled
-from worker.look import LOOK_AGAIN_MS, look, now_ms
+from worker.look import LOOK_AGAIN_MS, look
 from worker.processor import Declined, Mismatch, NotSent, Outcome, Processor, Refused, Settled, Throttled, Unknown
 
 log = structlog.get_logger(__name__)
@@ -36,10 +35,10 @@ class Backoff:
     first: float
     most: float
 
-    def ms(self, attempts: int) -> int:
-        """The wait after so many attempts."""
+    def ms(self, attempts: int, between: Callable[[float, float], float]) -> int:
+        """The wait after so many attempts; `between` draws from a range."""
         seconds = min(self.most, self.first * 2 ** min(attempts - 1, 30))
-        return int(1000 * seconds * random.uniform(0.5, 1))  # noqa: S311  # spreads load; nothing secret
+        return int(1000 * seconds * between(0.5, 1))
 
 
 AFTER_DOUBT = Backoff(first=1, most=300)
@@ -67,14 +66,20 @@ async def attempt(desk: Desk, job: Job, *, has_slot: bool) -> str:
     return f"{job.id} {said}"
 
 
+def _wait_ms(desk: Desk, job: Job, waits: Backoff) -> int:
+    return waits.ms(job.attempts, desk.machine.between)
+
+
 async def _look(desk: Desk, job: Job, *, has_slot: bool) -> str:
     """Ask how a pending job's object stands; it changes only by what is seen. In the mock nothing happens to one."""
-    stripe = desk.stripe if has_slot and job.book is not Book.MOCK else None
+    is_mock = job.book is Book.MOCK
+    stripe = desk.stripe if has_slot and not is_mock else None
     outcome: Outcome = NotSent("nobody_to_ask") if stripe is None else await look(desk, job, stripe)
     if isinstance(outcome, Settled):
         return await _settle(desk, job, outcome, None)
-    await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."),
-                             delay_ms=min(LOOK_AGAIN_MS, look_ms(job, now_ms=now_ms())), unsent=True, answered=False)
+    scheduled_ms = look_ms(job, now_ms=desk.machine.wall_ms())
+    await desk.store.release(job, error=job_error("look_failed", "Stripe did not answer."), unsent=True, answered=False,
+                             delay_ms=scheduled_ms if is_mock else min(LOOK_AGAIN_MS, scheduled_ms))
     return Status.PENDING
 
 
@@ -138,7 +143,7 @@ async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackRea
             return await _park(desk, job, "idempotency_mismatch", "Stripe knows this job's key with other parameters.")
         case Throttled():
             return await _again(desk, job, job_error("rate_limited", "Stripe asked to slow down.", retryable=True),
-                                AFTER_THROTTLE.ms(job.attempts), unsent=True, answered=True)
+                                _wait_ms(desk, job, AFTER_THROTTLE), unsent=True, answered=True)
         case Unknown():
             return await _doubt(desk, job, outcome)
         case NotSent():
@@ -147,7 +152,7 @@ async def _ask(desk: Desk, job: Job, processor: Processor, fallback: FallbackRea
 
 async def _settle(desk: Desk, job: Job, outcome: Settled, fallback: FallbackReason | None) -> str:
     """Record an object that the processor has; it must be the one that was asked for."""
-    answer = settled(job, outcome, fallback=fallback, now_ms=now_ms())
+    answer = settled(job, outcome, fallback=fallback, now_ms=desk.machine.wall_ms())
     if answer is None:
         return await _park(desk, job, "unexpected_answer", "Stripe's object is not what this job asked for.")
     answer = replace(answer, **_customer_pays(desk, job, outcome.made, fallback))
@@ -179,14 +184,14 @@ async def _refuse(desk: Desk, job: Job, outcome: Refused) -> str:
                     only_without_doubt=outcome.about_the_key and job.kind is not Kind.STATUS_REFRESH)
     verdict = await desk.store.record(answer, deadline_seconds=RECORD_SECONDS)
     if verdict is Recorded.IN_DOUBT:
-        return await _again(desk, job, error, AFTER_DOUBT.ms(job.attempts), unsent=True, answered=True)
+        return await _again(desk, job, error, _wait_ms(desk, job, AFTER_DOUBT), unsent=True, answered=True)
     return f"{answer.status} {outcome.code}" if verdict is Recorded.RECORDED else verdict
 
 
 async def _doubt(desk: Desk, job: Job, outcome: Unknown) -> str:
     error = job_error("outcome_unknown", f"Whether Stripe has this is not known yet ({outcome.reason}).",
                       stripe_request_id=outcome.request_id, retryable=True)
-    return await _again(desk, job, error, AFTER_DOUBT.ms(job.attempts), unsent=False, answered=outcome.answered)
+    return await _again(desk, job, error, _wait_ms(desk, job, AFTER_DOUBT), unsent=False, answered=outcome.answered)
 
 
 async def _not_sent(desk: Desk, job: Job, outcome: NotSent) -> str:
@@ -195,7 +200,7 @@ async def _not_sent(desk: Desk, job: Job, outcome: NotSent) -> str:
         await _wait_for_the_others(desk)
         if desk.reachability.reach.open:
             return await _fall_back(desk, job, outcome.reason)
-    return await _again(desk, job, _network_error(outcome.reason), AFTER_NOT_SENT.ms(job.attempts), unsent=True,
+    return await _again(desk, job, _network_error(outcome.reason), _wait_ms(desk, job, AFTER_NOT_SENT), unsent=True,
                         answered=False)
 
 
@@ -210,7 +215,7 @@ async def _wait_for_the_others(desk: Desk) -> None:
 async def _fall_back(desk: Desk, job: Job, reason: str) -> str:
     """Nothing of this attempt was sent, and nobody reaches Stripe: the mock answers, or the job waits."""
     if desk.terms.fallback is Fallback.DEFER:
-        return await _again(desk, job, _network_error(reason), AFTER_NOT_SENT.ms(job.attempts), unsent=True,
+        return await _again(desk, job, _network_error(reason), _wait_ms(desk, job, AFTER_NOT_SENT), unsent=True,
                             answered=False)
     return await _ask(desk, job, desk.mock, FallbackReason.NETWORK_ERROR)
 
@@ -224,7 +229,7 @@ async def _record(desk: Desk, answer: Answer) -> str:
     verdict = await desk.store.record(answer, deadline_seconds=RECORD_SECONDS)
     if answer.basis is Basis.MOCK and verdict in (Recorded.IN_DOUBT, Recorded.REACHABLE):
         # A job in doubt waits for the network: at once again, it would come round at every tick until that is back.
-        delay_ms = AT_ONCE_MS if verdict is Recorded.REACHABLE else AFTER_NOT_SENT.ms(answer.job.attempts)
+        delay_ms = AT_ONCE_MS if verdict is Recorded.REACHABLE else _wait_ms(desk, answer.job, AFTER_NOT_SENT)
         return await _again(desk, answer.job, _network_error(verdict), delay_ms, unsent=True, answered=False)
     if verdict is not Recorded.RECORDED:
         return verdict

@@ -7,6 +7,7 @@ from shared.jobs import Mode
 from shared.settings import Fallback
 from shared.store import JobStore
 from worker.gate import Gate
+from worker.machine import Machine
 from worker.pacing import Pacing
 from worker.processor import Processor
 from worker.reachability import Reachability
@@ -37,3 +38,4 @@ class Desk:
     mock: Processor
     ids: Ids
     gate: Gate = field(default_factory=Gate)
+    machine: Machine = field(default_factory=Machine)

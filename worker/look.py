@@ -1,7 +1,6 @@
 """Looks at pending payments: when the next one is due, and the cancel of those that nobody finished in seven days."""
 
 import asyncio
-import time
 
 from shared.failpoints import failpoint
 from shared.jobs import Job, Kind
@@ -19,21 +18,16 @@ _CANCELABLE = "requires_"
 that is `processing` may still be paid."""
 
 
-def now_ms() -> int:
-    """This machine's clock: only for when to look again, never for leases."""
-    return time.time_ns() // 1_000_000
-
-
 async def look(desk: Desk, job: Job, stripe: Processor) -> Outcome:
     """How a pending job's payment stands at Stripe; one that nobody finished in seven days is canceled there first.
 
     Every call but the first takes a slot of the budget for itself. Whatever Stripe does not tell is asked again later.
     """
-    ends = time.monotonic() + desk.terms.lease_ms / 1000
+    ends = desk.machine.lease_seconds() + desk.terms.lease_ms / 1000
     failpoint("look.before")
     outcome = await stripe.look(job)
     failpoint("look.after")
-    if not _is_given_up(job, outcome):
+    if not _is_given_up(job, outcome, desk.machine.wall_ms()):
         return outcome
     if not await _may_call(desk, job, ends):
         return NotSent("no_slot")
@@ -46,16 +40,16 @@ async def look(desk: Desk, job: Job, stripe: Processor) -> Outcome:
     return outcome
 
 
-def _is_given_up(job: Job, outcome: Outcome) -> bool:
+def _is_given_up(job: Job, outcome: Outcome, now_ms: int) -> bool:
     """Only what is certainly this job's own is canceled; anything else is for a human to see."""
     if not isinstance(outcome, Settled) or not isinstance(outcome.made, Payment):
         return False
     made, ours = outcome.made, (job.id, job.stripe_id, job.amount_cents, job.currency)
     return (job.kind is Kind.CHARGE and (made.job_id, made.id, made.amount_cents, made.currency) == ours
-            and made.status.startswith(_CANCELABLE) and is_overdue(job, now_ms=now_ms()))
+            and made.status.startswith(_CANCELABLE) and is_overdue(job, now_ms=now_ms))
 
 
 async def _may_call(desk: Desk, job: Job, ends: float) -> bool:
     slots = await desk.pacing.reserve(job.lane, 1)
     await asyncio.sleep(slots.first_in_seconds if slots.granted else 0)
-    return bool(slots.granted) and ends - time.monotonic() > _LEASE_LEFT * desk.terms.lease_ms / 1000
+    return bool(slots.granted) and ends - desk.machine.lease_seconds() > _LEASE_LEFT * desk.terms.lease_ms / 1000

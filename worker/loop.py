@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,9 @@ CUT_OFF_PAUSE_SECONDS = 2.0
 SLOT_KEEPS_SECONDS = 0.2
 """How late a slot may still be used: later, those of a whole pause would be used at once."""
 
+ALONE_WITHIN_SECONDS = 5.0
+"""How long a process is kept from new work for a job that must run alone, while earlier calls end."""
+
 _LOOK_UP_THREADS = 32
 """Name look-ups that hang may each hold a thread; the loop must have others left."""
 
@@ -51,7 +53,9 @@ async def work(desk: Desk, lane: Lane, job_ids: Sequence[str]) -> list[str]:
         crashed += claimed.crashed
     for job_id in crashed:
         if await _may_claim(desk) and (turn := await _reserve(desk, lane, 1)).jobs:
-            async with desk.gate.alone():
+            async with desk.gate.alone(ALONE_WITHIN_SECONDS) as is_alone:
+                if not is_alone:
+                    continue  # still due: another time, or another worker
                 lines += (await _take(desk, turn, [job_id], alone=True))[1]
     return lines
 
@@ -92,7 +96,7 @@ async def _take(desk: Desk, turn: Turn, job_ids: Sequence[str], *, alone: bool) 
     """Claim, and attempt each job at its slot, if the lease that it was claimed with still runs then."""
     if desk.gate.closed:  # since it began to wait for its slot, or for who is alone
         return Claimed([]), []
-    lease_ends = _now() + desk.terms.lease_ms / 1000
+    lease_ends = desk.machine.lease_seconds() + desk.terms.lease_ms / 1000
     claimed = await _claim(desk, job_ids, alone=alone)
     lines = await asyncio.gather(*(_attempt_at(desk, job, turn, n, lease_ends) for n, job in enumerate(claimed)))
     return claimed, lines
@@ -120,14 +124,10 @@ async def _attempt_at(desk: Desk, job: Job, turn: Turn, place: int, lease_ends: 
         again = await desk.pacing.reserve(turn.lane, 1)
         has_slot = again.granted == 1
         await asyncio.sleep(again.first_in_seconds if has_slot else 0)
-    if _now() >= lease_ends:  # frozen or starved: another may have it by now, and Stripe have forgotten its key
+    # Frozen or starved: another may have it by now, and Stripe have forgotten its key.
+    if desk.machine.lease_seconds() >= lease_ends:
         return f"{job.id} lease ended"
     return await attempt(desk, job, has_slot=has_slot)
-
-
-def _now() -> float:
-    """Seconds that pass also while the machine sleeps, where its system can count them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def summary(lines: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """What workers compare by themselves, one at a time: new objects every ten minutes, in a minute what is in doubt."""
 
 import asyncio
-import random
 
 import structlog
 
@@ -37,7 +36,7 @@ class ReconcileRounds:
     async def run(self) -> None:
         """Look and do, until cancelled; the first time after a while, since there are worse times than a start."""
         while True:
-            await asyncio.sleep(self._tick_seconds * random.uniform(0.75, 1.25))  # noqa: S311  # spreads load; nothing secret
+            await asyncio.sleep(self._tick_seconds * self._desk.machine.between(0.75, 1.25))
             await self.tick()
 
     async def tick(self) -> Progress | None:

@@ -29,7 +29,7 @@ end
 local function forget(name)
   redis.call('ZREM', root .. 'workers', name)
   redis.call('HDEL', root .. 'workers:threads', name)
-  redis.call('HDEL', circuit, 'failed:' .. name)
+  redis.call('HDEL', circuit, 'failed:' .. name, 'probe:' .. name)
 end
 
 if verb == 'beat' then
@@ -48,8 +48,12 @@ elseif verb == 'answered' then
   stripe_answered()
 elseif verb == 'probe' then
   local desk_wide = circuit_open()
-  local right = root .. 'circuit:probe:' .. (desk_wide and '' or worker)
-  if (not desk_wide or longest_without_a_try(worker)) and redis.call('SET', right, '1', 'NX', 'PX', number) then
+  local right = 'probe:' .. (desk_wide and '' or worker)
+  -- Kept as a time, like all else here, so that one clock rules; an end that lies too far ahead is from before it was put back.
+  local held_until = tonumber(redis.call('HGET', circuit, right) or '0')
+  local held = held_until > now and held_until <= now + tonumber(number)
+  if not held and (not desk_wide or longest_without_a_try(worker)) then
+    redis.call('HSET', circuit, right, whole(now + tonumber(number)))
     granted = '1'
   end
 end

@@ -146,7 +146,8 @@ if not job.status then -- money that Stripe moved is booked, whether or not this
 end
 if FINAL[job.status] then
   if fact.basis == 'fact' then learn_all() end
-  if agrees() then return {'already', job.status} end
+  -- A look that ended unanswered says nothing of the payment, so that somebody saw it after all contradicts nothing.
+  if agrees() or is_look(job) then return {'already', job.status} end
   if fact.basis ~= 'fact' then return {'fenced', job.status} end
   contradict(id, job, fact.fields.stripe_id or fact.status, fact.payment and fact.payment.id)
   return {'contradicted', job.status}

@@ -20,7 +20,6 @@ while granted < wanted and arrival - tolerance - exact_now <= ahead_ms do
   arrival = arrival + interval
   granted = granted + 1
 end
-if granted > 0 then
-  redis.call('SET', budget, string.format('%.3f', arrival), 'PX', math.ceil(arrival - exact_now) + 1000)
-end
+-- It needs no expiry: one that has passed says nothing, and there is one for each mode.
+if granted > 0 then redis.call('SET', budget, string.format('%.3f', arrival)) end
 return {granted, math.ceil(wait), math.floor(interval * 1000)}

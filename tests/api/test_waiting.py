@@ -1,6 +1,7 @@
 """Waiting: what Prefer means, and that no end of a job is missed."""
 
 import asyncio
+import dataclasses
 import random
 import time
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from api import waiting
 from api.waiting import preferred_wait
 from cli.servers import EmbeddedServer
+from shared.jobs import NewJob
+from shared.store import CHANGED_CHANNEL, Accepted, JobStore
 from tests.api.front import CHARGE, Front, raced
 
 pytestmark = pytest.mark.anyio
@@ -111,3 +114,32 @@ async def test_every_order_of_accept_end_and_wait(front: Front) -> None:
     async with asyncio.timeout(25):  # less than one of them would wait if nobody woke it
         responses = await asyncio.gather(*(one(number) for number in range(50)))
     assert {response.status_code for response in responses} == {200}
+
+
+class SlowToTell(JobStore):
+    """Tells that it has accepted a job only when that has ended, as over a slow line."""
+
+    ended: asyncio.Event
+
+    async def accept(self, new: NewJob, *, delay_ms: int, deadline_seconds: float) -> Accepted:
+        accepted = await super().accept(new, delay_ms=delay_ms, deadline_seconds=deadline_seconds)
+        await self.ended.wait()
+        return accepted
+
+
+async def test_a_job_that_ends_before_its_client_is_told_of_it_wakes_the_client(front: Front) -> None:
+    store = SlowToTell(front.desk.calls)
+    store.ended = asyncio.Event()
+    front.app.state.desk = desk = dataclasses.replace(front.desk, store=store)
+    await desk.waiters.listening()
+    job_id = desk.ids.job("local", "/api/stripe/process-charge", "k")
+    task = asyncio.create_task(front.charge(Prefer="wait=30", **{"Idempotency-Key": "k"}))
+    async with asyncio.timeout(15):
+        while await front.worker.store.get(job_id) is None:
+            pass
+        await front.worker.succeed(job_id)
+        with desk.waiters.watch("job_after") as after:  # what is told later has come: so has the end of the first
+            await desk.calls.call("PUBLISH", CHANGED_CHANNEL, "job_after")
+            await after._event.wait()
+        store.ended.set()
+        assert (await task).status_code == 200

@@ -21,7 +21,8 @@ from cli.servers import free_port
 from tests.cli.verbs import ROOT, SECONDS, Done, StubDesk, command, paydesk, serving, surroundings
 
 CHARGE = ("charge", "1.00", "--payment-method", "pm_card_visa")
-VERBS = ("up", "charge", "watch", "jobs", "jobs resolve", "stats", "verify", "reconcile", "bench", "log rebuild")
+VERBS = ("up", "charge", "watch", "jobs", "jobs resolve", "stats", "verify", "reconcile", "bench", "drill",
+         "log rebuild")
 KEY = "pdk_fake_do_not_show"
 
 

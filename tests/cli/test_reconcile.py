@@ -11,7 +11,7 @@ from shared.redis_calls import ROOT, RedisCalls
 from shared.settings import Settings
 from standin.client import Standin
 from tests.cli.verbs import Done, paydesk
-from tests.shared.till import Till, new, succeeded
+from tests.shared.till import Till, emptied, new, succeeded
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,9 @@ def standin() -> Iterator[Standin]:
 
 @pytest.fixture
 async def calls(store: EmbeddedServer, anyio_backend: str) -> RedisCalls:
-    return RedisCalls.connect(store.url, deadline_seconds=5)
+    made = RedisCalls.connect(store.url, deadline_seconds=5)
+    await emptied(made)
+    return made
 
 
 def run(folder: Path, store: EmbeddedServer, base: str, *arguments: str, **more: str) -> Done:
@@ -60,6 +62,7 @@ async def test_a_desk_in_order_ends_with_0_and_one_honest_sentence(tmp_path: Pat
 
 async def test_what_is_left_is_shown_and_ends_with_1(tmp_path: Path, store: EmbeddedServer, standin: Standin,
                                                      calls: RedisCalls) -> None:
+    run(tmp_path, store, standin.base_url)  # the desk's first look makes the store its own
     payment_id = await lost_there(calls)
     done = run(tmp_path, store, standin.base_url, "--fix")
     assert done.code == 1

@@ -14,7 +14,7 @@ from shared.redis_calls import ROOT, RedisCalls
 from shared.verify import differences
 from tests.shared.till import Till, declined, emptied, mocked, new, succeeded, waiting
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 SHORT = 60
 LONG = 2_500

@@ -15,7 +15,7 @@ from standin.client import Standin
 from tests.faults import invariants
 from tests.faults.desk_processes import DeskProcesses, Servers
 
-pytestmark = [pytest.mark.anyio,
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180),
               pytest.mark.skipif(shutil.which("cc") is None, reason="a disk that stalls is made with a C compiler")]
 
 STALLS = r"""

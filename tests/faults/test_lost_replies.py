@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from drill.tcp_proxy import TcpProxy
 from shared.errors import StoreUnavailable
 from shared.ids import token
 from shared.jobs import Book, Job, Lane, Status, job_error
@@ -13,7 +14,6 @@ from shared.results import Payment
 from shared.store import Answer, Basis, JobStore, Recorded
 from shared.stripe_params import new_job
 from tests.faults.desk_processes import STORE_DEADLINE_SECONDS, DeskProcesses, charge
-from tests.faults.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.anyio
 

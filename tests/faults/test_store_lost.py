@@ -14,7 +14,7 @@ from shared.jobs import Status
 from shared.redis_calls import ROOT
 from tests.faults.desk_processes import DeskProcesses
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 CHARGES = 12
 AOF = "appendonlydir"

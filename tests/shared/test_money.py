@@ -26,7 +26,9 @@ def test_cents_to_text_and_back_are_the_same_cents(cents: int) -> None:
 
 @given(st.integers(MIN_CENTS, MAX_CENTS))
 def test_the_shown_number_is_the_nearest_float_and_reads_as_the_same_amount(cents: int) -> None:
-    assert cents_from_text(repr(dollars_number(cents))) == cents
+    shown = repr(dollars_number(cents))
+    assert Decimal(shown) * 100 == cents
+    assert cents_from_text(shown) == cents
 
 
 @given(st.text(alphabet="0123456789.-+eE_, ٣５$nafi\n", max_size=14) | st.text(max_size=12)

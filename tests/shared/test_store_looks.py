@@ -6,7 +6,7 @@ import pytest
 
 from shared.jobs import Kind, Mode, Status
 from shared.redis_calls import ROOT
-from shared.store import Answer
+from shared.store import Answer, Recorded
 from tests.shared.till import ACCOUNT, Till, new, refused, succeeded, waiting
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +77,11 @@ async def test_a_payment_that_goes_on_wakes_nobody(till: Till) -> None:
     look = await till.started(new("job_look", kind=Kind.STATUS_REFRESH))
     await till.record(seen(succeeded(look), "processing"))
     assert await till.feed() == []
+
+
+async def test_what_a_late_look_saw_is_booked_and_contradicts_no_look_that_ended_unanswered(till: Till) -> None:
+    look = await till.started(new("job_look", kind=Kind.STATUS_REFRESH))
+    await till.record(refused(look))
+    assert await till.record(succeeded(look)) is Recorded.ALREADY
+    assert (await till.job("job_look")).status is Status.FAILED
+    assert (len(await till.entries()), await till.events("job.contradicted")) == (1, [])

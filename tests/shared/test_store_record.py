@@ -225,6 +225,8 @@ async def test_a_payment_only_moves_forward(till: Till) -> None:
     await till.record(succeeded(job))
     told = [event["event"] for event in await till.events() if event["event"].startswith("payment.")]
     assert told == ["payment.requires_action", "payment.succeeded"]
+    await till.record(waiting(job))  # seen before, and told after
+    assert await till.calls.call("HGET", f"{ROOT}payment:pi_a", "status") == "succeeded"
 
 
 async def test_the_client_secret_has_a_key_of_its_own_with_an_end(till: Till) -> None:

@@ -143,3 +143,24 @@ async def test_a_script_told_nonsense_changes_nothing(till: Till) -> None:
     with pytest.raises(ResponseError, match="user_script"):
         await till.calls.script("record", "{not json")
     assert await till.job() == before
+
+
+async def test_what_may_have_been_heard_is_said_once(anyio_backend: str) -> None:
+    """Only a caller knows what may be said twice, so nothing below it does so."""
+    heard: list[bytes] = []
+
+    async def hear_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            if b"INCR" in piece:
+                heard.append(piece)
+                break
+            writer.write(b"+OK\r\n" * piece.count(b"*"))  # what a connection begins with
+        writer.close()
+
+    server = await asyncio.start_server(hear_and_hang_up, "127.0.0.1", 0)
+    calls = RedisCalls.connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", deadline_seconds=5)
+    with pytest.raises(StoreUnavailable):
+        await calls.call("INCR", "anything")
+    await calls.close()
+    server.close()
+    assert len(heard) == 1

@@ -1,6 +1,7 @@
 """attempt(): what each outcome comes to, with and without an earlier doubt, in reach of Stripe and out of it."""
 
 import dataclasses
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -250,7 +251,7 @@ async def test_a_store_that_is_away_at_record_leaves_the_job_to_its_lease_and_th
 def test_waits_double_up_to_their_most_and_are_shortened_by_up_to_half(waits: Backoff) -> None:
     for attempts in (1, 2, 3, 8, 40, 10_000):
         longest = min(waits.most, waits.first * 2 ** min(attempts - 1, 60)) * 1000
-        drawn = [waits.ms(attempts) for _ in range(200)]
+        drawn = [waits.ms(attempts, random.uniform) for _ in range(200)]
         assert longest / 2 - 1 <= min(drawn)
         assert max(drawn) <= longest
         assert len(set(drawn)) > 20, "retries are not spread"
@@ -335,6 +336,20 @@ async def test_a_charge_that_waits_in_the_mock_is_looked_at_no_more_often(till: 
     assert after.next_ms is not None
     assert after.next_ms > now + 30_000
     assert await till.claim("job_a", mode=desk.terms.mode, account=desk.terms.account) == []
+
+
+async def test_a_charge_that_waits_in_the_mock_is_no_work_for_ever(till: Till) -> None:
+    desk = make_desk(till, None)
+    made = new(mode=Mode.NONE)
+    await till.accept(dataclasses.replace(made, params={**made.params, "payment_method": AUTHENTICATION_REQUIRED}))
+    [job] = await till.claim("job_a", mode=desk.terms.mode, account=desk.terms.account)
+    await attempt(desk, job, has_slot=False)
+    await till.put("job_a", next_ms=0)
+    [look] = await till.claim("job_a", mode=desk.terms.mode, account=desk.terms.account)
+    await attempt(desk, dataclasses.replace(look, created_ms=look.created_ms - DAY_SECONDS * 1000), has_slot=False)
+    next_ms = (await till.job()).next_ms
+    assert next_ms is not None
+    assert next_ms > await till.now_ms() + DAY_SECONDS * 900
 
 
 async def test_a_refresh_that_cannot_be_answered_ends_and_moves_nothing(till: Till) -> None:

@@ -45,7 +45,7 @@ async def beat(eye: Reachability) -> None:
 
 async def may_probe_again(till: Till, scope: str = "") -> None:
     """Let the time between two probes have passed."""
-    await till.calls.call("DEL", f"{ROOT}circuit:probe:{scope}")
+    await till.calls.call("HDEL", f"{ROOT}circuit", f"probe:{scope}")
 
 
 async def test_a_worker_that_connects_says_so_after_one_try(till: Till) -> None:

@@ -9,7 +9,7 @@ _PIECE = 65536
 
 
 class TcpProxy:
-    """Passes everything on between its port and the target until told otherwise. Lives on the test's own loop."""
+    """Passes everything on between its port and the target until told otherwise. Lives on the loop that accepts."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -20,6 +20,8 @@ class TcpProxy:
         self._passing.set()
         self.port = 0
         self.cuts = 0
+        self._asking: dict[object, bytes] = {}
+        """By connection, the first piece of what was asked and has no reply yet."""
 
     async def __aenter__(self) -> Self:
         await self.accept()
@@ -38,6 +40,15 @@ class TcpProxy:
         """Let the next reply end after so many bytes, and its connection with it; what was asked is done."""
         self._cut_after = after_bytes
 
+    def asking(self) -> list[bytes]:
+        """What is in flight: of each connection that waits for a reply, how its request began."""
+        return list(self._asking.values())
+
+    def drop(self) -> None:
+        """End the connections there are, and take new ones."""
+        for task in self._tasks:
+            task.cancel()
+
     def hold(self) -> None:
         """Hold everything back, in both directions, as a network does that swallows packets."""
         self._passing.clear()
@@ -51,8 +62,7 @@ class TcpProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for task in self._tasks:
-            task.cancel()
+        self.drop()
 
     async def accept(self) -> None:
         """Take connections, at the same port as before."""
@@ -61,7 +71,7 @@ class TcpProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None
+        assert task is not None  # noqa: S101  # asyncio runs this as one
         self._tasks.add(task)
         try:
             there, back = await asyncio.open_connection(_HOST, self._target_port)
@@ -77,24 +87,28 @@ class TcpProxy:
 
     async def _join(self, asked: asyncio.StreamReader, to_server: asyncio.StreamWriter, replied: asyncio.StreamReader,
                     to_client: asyncio.StreamWriter) -> None:
-        ways = {asyncio.create_task(self._requests(asked, to_server)),
-                asyncio.create_task(self._replies(replied, to_client))}
+        here = object()
+        ways = {asyncio.create_task(self._requests(here, asked, to_server)),
+                asyncio.create_task(self._replies(here, replied, to_client))}
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
+            self._asking.pop(here, None)
 
-    async def _requests(self, asked: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+    async def _requests(self, here: object, asked: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         while piece := await asked.read(_PIECE):
+            self._asking.setdefault(here, piece)
             await self._passing.wait()
             to_server.write(piece)
             await to_server.drain()
 
-    async def _replies(self, replied: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+    async def _replies(self, here: object, replied: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         while piece := await replied.read(_PIECE):
             await self._passing.wait()
+            self._asking.pop(here, None)
             if self._cut_after is not None:
                 kept, self._cut_after = self._cut_after, None
                 self.cuts += 1
