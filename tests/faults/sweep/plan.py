@@ -43,7 +43,7 @@ class Size:
     pairs: int
 
 
-SHORT = Size(calibrated=40, singles=230, pairs=20)
+SHORT = Size(calibrated=46, singles=230, pairs=20)
 LONG = Size(calibrated=10_000, singles=5_400, pairs=10_000)
 
 
