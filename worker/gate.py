@@ -29,16 +29,25 @@ class Gate:
                 self._changed.notify_all()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Be inside with nobody else: those who are there end first, those who come wait."""
+    async def alone(self, within_seconds: float) -> AsyncIterator[bool]:
+        """Be inside with nobody else: those who are there end first, those who come wait.
+
+        Told False, and not inside, when they have not ended in time: one call that hangs must not hold up all others.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: not self._alone)
             self._alone = True
         try:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._inside == 0)
-            yield
+            yield await self._empties(within_seconds)
         finally:
             async with self._changed:
                 self._alone = False
                 self._changed.notify_all()
+
+    async def _empties(self, within_seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(within_seconds), self._changed:
+                await self._changed.wait_for(lambda: self._inside == 0)
+        except TimeoutError:
+            return False
+        return True

@@ -28,6 +28,9 @@ CUT_OFF_PAUSE_SECONDS = 2.0
 SLOT_KEEPS_SECONDS = 0.2
 """How late a slot may still be used: later, those of a whole pause would be used at once."""
 
+ALONE_WITHIN_SECONDS = 5.0
+"""How long a process is kept from new work for a job that must run alone, while earlier calls end."""
+
 _LOOK_UP_THREADS = 32
 """Name look-ups that hang may each hold a thread; the loop must have others left."""
 
@@ -50,7 +53,9 @@ async def work(desk: Desk, lane: Lane, job_ids: Sequence[str]) -> list[str]:
         crashed += claimed.crashed
     for job_id in crashed:
         if await _may_claim(desk) and (turn := await _reserve(desk, lane, 1)).jobs:
-            async with desk.gate.alone():
+            async with desk.gate.alone(ALONE_WITHIN_SECONDS) as is_alone:
+                if not is_alone:
+                    continue  # still due: another time, or another worker
                 lines += (await _take(desk, turn, [job_id], alone=True))[1]
     return lines
 

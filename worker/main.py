@@ -125,6 +125,8 @@ class Worker:
             return summary(await work(self._desk, lane, job_ids))
         except StoreLost:
             return "store lost"
+        except StoreUnavailable:  # expected: what was not begun is due, and what was begun ends its lease
+            return "store away"
         finally:
             self._progress.ended()
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -17,19 +18,24 @@ from worker.processor import Outcome, Settled
 
 pytestmark = pytest.mark.anyio
 
+WITHIN_SECONDS = 60.0
 TURNS = 20
 """Rounds of the loop after which whoever can go on has gone on."""
+
+
+WAYS: dict[str, Callable[[Gate], Callable[[], AbstractAsyncContextManager[object]]]] = {
+    "together": lambda gate: gate.together, "alone": lambda gate: partial(gate.alone, WITHIN_SECONDS)}
 
 
 class Visit:
     """Somebody who goes in, stays until told to leave, and says where it is."""
 
-    def __init__(self, way: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+    def __init__(self, way: Callable[[], AbstractAsyncContextManager[object]]) -> None:
         self.inside = False
         self.leave = asyncio.Event()
         self.task = asyncio.create_task(self._go(way))
 
-    async def _go(self, way: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+    async def _go(self, way: Callable[[], AbstractAsyncContextManager[object]]) -> None:
         async with way():
             self.inside = True
             try:
@@ -54,8 +60,8 @@ async def settle() -> None:
 async def is_free(gate: Gate) -> bool:
     """Whether anybody can still get in, in both ways."""
     async with asyncio.timeout(20):
-        async with gate.alone():
-            pass
+        async with gate.alone(WITHIN_SECONDS) as is_alone:
+            assert is_alone
         async with gate.together(), gate.together():
             return True
 
@@ -74,7 +80,7 @@ async def test_who_is_alone_waits_for_those_inside_and_those_who_come_wait_for_i
     gate = Gate()
     before = [Visit(gate.together) for _ in range(2)]
     await settle()
-    alone = Visit(gate.alone)
+    alone = Visit(partial(gate.alone, WITHIN_SECONDS))
     await settle()
     after = Visit(gate.together)
     await settle()
@@ -92,9 +98,23 @@ async def test_who_is_alone_waits_for_those_inside_and_those_who_come_wait_for_i
     assert await is_free(gate)
 
 
+async def test_a_call_that_hangs_holds_nobody_up_for_long() -> None:
+    gate = Gate()
+    hangs = Visit(gate.together)
+    await settle()
+    async with gate.alone(0.01) as is_alone:
+        assert not is_alone
+    after = Visit(gate.together)
+    await settle()
+    assert after.inside
+    await after.end()
+    await hangs.end()
+    assert await is_free(gate)
+
+
 async def test_two_are_never_alone_at_once() -> None:
     gate = Gate()
-    visits = [Visit(gate.alone) for _ in range(3)]
+    visits = [Visit(partial(gate.alone, WITHIN_SECONDS)) for _ in range(3)]
     for _ in range(3):
         await settle()
         [inside] = [visit for visit in visits if visit.inside]
@@ -103,12 +123,12 @@ async def test_two_are_never_alone_at_once() -> None:
     assert await is_free(gate)
 
 
-@pytest.mark.parametrize("way", ["together", "alone"])
+@pytest.mark.parametrize("way", list(WAYS))
 async def test_who_is_cancelled_while_it_waits_or_is_inside_is_in_nobodys_way(way: str) -> None:
     gate = Gate()
-    inside = Visit(getattr(gate, way))
+    inside = Visit(WAYS[way](gate))
     await settle()
-    waits = Visit(gate.alone)
+    waits = Visit(partial(gate.alone, WITHIN_SECONDS))
     await settle()
     also_waits = Visit(gate.together)
     await settle()
@@ -123,11 +143,11 @@ async def test_who_is_cancelled_while_it_waits_or_is_inside_is_in_nobodys_way(wa
     assert await is_free(gate)
 
 
-@pytest.mark.parametrize("way", ["together", "alone"])
+@pytest.mark.parametrize("way", list(WAYS))
 async def test_a_failure_inside_leaves_the_gate_free(way: str) -> None:
     gate = Gate()
     with pytest.raises(KeyError):
-        async with getattr(gate, way)():
+        async with WAYS[way](gate)():
             raise KeyError
     assert await is_free(gate)
 

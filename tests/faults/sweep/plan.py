@@ -6,7 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.faults.sweep.combinations import FAULTS, NO_FAULT, NO_NETWORK, Combination, Crash, Process, Shape, Stop, meets
+from tests.faults.sweep.combinations import (
+    FAULTS,
+    NO_FAULT,
+    NO_NETWORK,
+    Combination,
+    Crash,
+    Process,
+    Shape,
+    Stop,
+    meets,
+)
 
 MAIN = tuple(f"{step}.{side}" for step in ("feed", "reserve", "claim", "connect", "write", "read", "classify", "record",
                                            "release") for side in ("before", "after"))
@@ -33,7 +43,7 @@ class Size:
     pairs: int
 
 
-SHORT = Size(calibrated=40, singles=230, pairs=20)
+SHORT = Size(calibrated=46, singles=230, pairs=20)
 LONG = Size(calibrated=10_000, singles=5_400, pairs=10_000)
 
 
