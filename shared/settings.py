@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     """Hints that one worker process holds at a time."""
     lease_seconds: float = Field(default=60.0, ge=1, le=3600, validation_alias="PAYDESK_LEASE_SECONDS")
     """How long a worker may be silent about a job before another takes it over; well over every call's deadline."""
+    reconcile_seconds: Annotated[float | None, BeforeValidator(_seconds_or_off)] = Field(
+        default=600.0, ge=60, le=86_400, validation_alias="PAYDESK_RECONCILE_SECONDS")
+    """How often workers compare what is new at Stripe with the records; None (`off`): only when somebody asks."""
     url: str | None = Field(default=None, validation_alias="PAYDESK_URL")
     """The desk that the command line asks; None: the one that serves on `port` of this machine."""
     api_key: SecretStr | None = Field(default=None, validation_alias="PAYDESK_API_KEY")

@@ -145,8 +145,9 @@ class Worker:
                               threads=settings.worker_threads, calls_per_second=settings.hinted_per_second)
         follower = LogFollower(Events(self._calls), settings.log_dir or settings.data_dir)
         parts = [self._feeder.run(), follower.run(), self._epoch.watch(), self._end_when_stalled(desk)]
-        if isinstance(desk.stripe, StripeProcessor):
-            parts.append(ReconcileRounds(desk, Reconcile(desk, desk.stripe, self._calls), self._epoch).run())
+        if isinstance(desk.stripe, StripeProcessor) and settings.reconcile_seconds is not None:
+            parts.append(ReconcileRounds(desk, Reconcile(desk, desk.stripe, self._calls), self._epoch,
+                                         every_seconds=settings.reconcile_seconds).run())
         self._ticking = [asyncio.create_task(part) for part in parts]
 
     async def _end_when_stalled(self, desk: Desk) -> None:

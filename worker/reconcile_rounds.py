@@ -1,4 +1,4 @@
-"""What workers compare by themselves, one at a time: new objects every ten minutes, in a minute what is in doubt."""
+"""What workers compare by themselves, one at a time: new objects now and then, in a minute what is in doubt."""
 
 import asyncio
 
@@ -18,7 +18,6 @@ TICK_SECONDS = 20.0
 """How often a worker looks whether a round is due: one short script, and one more while jobs are in doubt."""
 DOUBT_EVERY_MS = 60_000
 """While a job is in doubt for longer than this, everything new is compared as often."""
-ALL_EVERY_MS = 600_000
 OVERLAP_MS = 120_000
 """How far a round reaches back into the one before it: Stripe's clock and the store's are not the same."""
 
@@ -26,11 +25,12 @@ OVERLAP_MS = 120_000
 class ReconcileRounds:
     """One worker's part: it looks whether a round is due, and does it if no other process compares."""
 
-    def __init__(self, desk: Desk, reconcile: Reconcile, epoch: Epoch, *,
+    def __init__(self, desk: Desk, reconcile: Reconcile, epoch: Epoch, *, every_seconds: float = 600.0,
                  tick_seconds: float = TICK_SECONDS) -> None:
         self._desk = desk
         self._reconcile = reconcile
         self._epoch = epoch
+        self._every_ms = every_seconds * 1000
         self._tick_seconds = tick_seconds
 
     async def run(self) -> None:
@@ -62,7 +62,7 @@ class ReconcileRounds:
         if last is None:
             return True
         since_ms = seen.now_ms - last.at_ms
-        if not 0 <= since_ms < ALL_EVERY_MS:  # long ago, or before the clock was put back
+        if not 0 <= since_ms < self._every_ms:  # long ago, or before the clock was put back
             return True
         return since_ms >= DOUBT_EVERY_MS and (not last.complete or await self._is_in_doubt(seen.now_ms))
 

@@ -16,7 +16,7 @@ from tests.plants.catching import catch
 from tests.plants.planting import CHECK_INVARIANTS, ROOT, Catcher, Plant, plants
 
 PLANTS = list(plants())
-PLANTED_IN_A_RUN = 12
+PLANTED_IN_A_RUN = 8
 SECONDS_EACH = 170
 TODAY = dt.datetime.now(dt.UTC).date()
 
