@@ -1,9 +1,9 @@
 """Is it alive, and is it ready: an answer within two seconds, whatever the store does."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from fastapi import FastAPI, Request
 from redis.exceptions import RedisError
@@ -23,6 +23,7 @@ READYZ = "/readyz"
 
 _CHECK_SECONDS = 1.8
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _State = TypeVar("_State", bound=StrEnum)
 
@@ -84,8 +85,8 @@ async def readyz(request: Request) -> Response:
     desk = deps.desk(request)
     verbose = "verbose" in request.query_params
     store, reach, (durability, eviction), broker = await asyncio.gather(
-        _store(desk), _in_time(desk.circuit.look()), _policies(desk, wanted=verbose),
-        _in_time(desk.broker.call("PING") if verbose else _nothing()))
+        _store(desk), _in_time(desk.circuit.look), _policies(desk, wanted=verbose),
+        _in_time(desk.broker.call, "PING") if verbose else _nothing())
     checks: dict[str, Any] = {
         "store": store, "durability": durability, "eviction": eviction,
         "broker": Check.OK if broker else Check.UNAVAILABLE,
@@ -120,7 +121,7 @@ async def _store(desk: deps.Desk) -> Check:
 
 async def _policies(desk: deps.Desk, *, wanted: bool) -> tuple[Durability, Eviction]:
     """What the store says of itself; many hosted ones do not say."""
-    said = await _in_time(desk.calls.call("CONFIG GET", "append*", "maxmemory-policy")) if wanted else None
+    said = await _in_time(desk.calls.call, "CONFIG GET", "append*", "maxmemory-policy") if wanted else None
     if not isinstance(said, dict):
         return Durability.UNKNOWN, Eviction.UNKNOWN
     synced = said.get("appendfsync") if said.get("appendonly") == "yes" else None
@@ -144,9 +145,9 @@ async def _nothing() -> None:
     return None
 
 
-async def _in_time(question: Awaitable[_T]) -> _T | None:
+async def _in_time(question: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            return await question
+            return await question(*args, **kwargs)
     except (PaydeskError, RedisError, TimeoutError):
         return None

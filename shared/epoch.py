@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -243,14 +243,21 @@ class Epoch:
     async def _see(self) -> _Seen:
         call = self._calls.call
         epoch, instance, events, info, config = await asyncio.gather(
-            call("HGETALL", _KEY), call("GET", _INSTANCE), _or_none(call("XINFO STREAM", f"{ROOT}events")),
-            _or_none(call("INFO", "server", "replication")), _or_none(call("CONFIG GET", "append*")))
+            call("HGETALL", _KEY), call("GET", _INSTANCE), self._or_none("XINFO STREAM", f"{ROOT}events"),
+            self._or_none("INFO", "server", "replication"), self._or_none("CONFIG GET", "append*"))
         info, config = info or {}, config or {}
         # A server that does not tell which run of it this is counts as another one each time.
         return _Seen(epoch=epoch, instance=instance, last_event=events["last-generated-id"] if events else "0-0",
                      run_id=str(info.get("run_id") or token()),
                      always=(config.get("appendonly"), config.get("appendfsync")) == ("yes", "always"),
                      promoted=int(info.get("second_repl_offset", -1)) >= 0)
+
+    async def _or_none(self, *command: str) -> Any:
+        """What the server answers; None when it has no such thing or does not tell it to everybody."""
+        try:
+            return await self._calls.call(*command)
+        except ResponseError:
+            return None
 
     async def _run(self, verb: str, *args: str) -> dict[str, str]:
         flat = await self._calls.evaluate("epoch", _KEY, verb, *args)
@@ -295,14 +302,6 @@ def _held(file: Path) -> Iterator[None]:
 
 def _place(event: str) -> Position:
     return Position.read(event) or Position(0, 0)
-
-
-async def _or_none(reply: Awaitable[Any]) -> Any:
-    """What the server answers; None when it has no such thing or does not tell it to everybody."""
-    try:
-        return await reply
-    except ResponseError:
-        return None
 
 
 def _flag(value: bool) -> str:  # noqa: FBT001  # a flag is what this writes
