@@ -7,7 +7,7 @@ import secrets
 from standin import params as read
 from standin.errors import Json
 from standin.events import Type, emit
-from standin.objects import Call, list_objects, new_id, only_known
+from standin.objects import Call, list_objects, only_known
 from standin.records import EffectKind, Kind, Record
 
 _READERS: dict[str, read.Reader] = {
@@ -46,7 +46,7 @@ def create(call: Call) -> Json:
     """Make a customer, whether or not one with this address exists."""
     asked = read.read(call.params, _READERS)
     body: Json = {
-        "id": new_id("cus"),
+        "id": call.store.new_id("cus"),
         "object": "customer",
         "address": None,
         "balance": 0,

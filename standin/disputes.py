@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from standin.errors import ApiError, Json
 from standin.events import Type, emit
-from standin.objects import Call, new_id, only_known
-from standin.records import EffectKind, Kind, Record
+from standin.objects import Call, only_known
+from standin.records import EffectKind, Kind, Record, new_id
 
 _EVIDENCE = (
     "access_activity_log",

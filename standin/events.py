@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from standin import params as read
 from standin.errors import ApiError, Json, missing
-from standin.objects import LIST_READERS, Call, exclusive, give_page, new_id, only_known
-from standin.records import Kind, Page, Record
+from standin.objects import LIST_READERS, Call, exclusive, give_page, only_known
+from standin.records import Kind, Page, Record, new_id
 
 API_VERSION = "2026-10-28.endive"
 KEPT_SECONDS = 30 * 24 * 3600

@@ -8,8 +8,8 @@ from standin import cards, charges, disputes
 from standin import params as read
 from standin.errors import ApiError, ErrorType, Json, missing
 from standin.events import Type, emit
-from standin.objects import Call, exclusive, list_objects, new_id, only_known
-from standin.records import EffectKind, Kind, Record
+from standin.objects import Call, exclusive, list_objects, only_known
+from standin.records import EffectKind, Kind, Record, new_id
 
 
 class Status(StrEnum):
@@ -215,7 +215,7 @@ def _unexpected_state(body: Json, verb: str) -> ApiError:
 
 
 def _new_body(call: Call, asked: Json, automatic: Json | None) -> Json:
-    name = new_id("pi")
+    name = call.store.new_id("pi")
     status = Status.REQUIRES_CONFIRMATION if "payment_method" in asked else Status.REQUIRES_PAYMENT_METHOD
     return {
         "id": name,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
 
 from standin.errors import Json
-from standin.records import MONEY_IN, MONEY_OUT, Effect, Kind, Page, Record, Saved
+from standin.records import MONEY_IN, MONEY_OUT, Effect, Kind, Page, Record, Saved, new_id
 
 _NOTHING = nullcontext()
 
@@ -24,6 +24,10 @@ class MemoryStore:
         self._saved: dict[tuple[str, str], Saved] = {}
         self._balances: dict[str, int] = defaultdict(int)
         self._advanced_seconds = 0.0
+
+    def new_id(self, prefix: str) -> str:
+        """Give an id that nothing else has."""
+        return new_id(prefix)
 
     def transaction(self) -> AbstractContextManager[None]:
         """Keep what is written inside."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 
 from standin import params as read
@@ -56,11 +55,6 @@ class Call:
         if record is None or record.kind is not kind:
             raise missing(noun, name, param=param, status=status)
         return record
-
-
-def new_id(prefix: str) -> str:
-    """Give an id that nothing else has; of the length of Stripe's."""
-    return f"{prefix}_3{secrets.token_hex(12)[1:]}"
 
 
 LIST_READERS: dict[str, read.Reader] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,10 +87,19 @@ class Page:
     after: str | None = None
 
 
+def new_id(prefix: str) -> str:
+    """Give an id that nothing else has; of the length of Stripe's."""
+    return f"{prefix}_3{secrets.token_hex(12)[1:]}"
+
+
 class Store(Protocol):
     """Keeps everything; writes belong inside `transaction`."""
 
     keeps_events: bool
+
+    def new_id(self, prefix: str) -> str:
+        """Give an id that nothing in it has: at random, unless a run must be the same again."""
+        ...
 
     def transaction(self) -> AbstractContextManager[None]:
         """Keep all of what is written inside, or nothing."""

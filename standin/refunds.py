@@ -8,8 +8,8 @@ from standin import cards, charges
 from standin import params as read
 from standin.errors import ApiError, Json
 from standin.events import Type, emit
-from standin.objects import Call, exclusive, list_objects, new_id, only_known
-from standin.records import EffectKind, Kind, Record
+from standin.objects import Call, exclusive, list_objects, only_known
+from standin.records import EffectKind, Kind, Record, new_id
 
 SETTLES_AFTER_SECONDS = 60
 # what becomes of a refund after that time, by the card it goes back to

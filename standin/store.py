@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from standin.errors import Json
-from standin.records import MONEY_IN, MONEY_OUT, Effect, Kind, Page, Record, Saved
+from standin.records import MONEY_IN, MONEY_OUT, Effect, Kind, Page, Record, Saved, new_id
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -46,6 +46,10 @@ class SqliteStore:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(_SCHEMA)
+
+    def new_id(self, prefix: str) -> str:
+        """Give an id that nothing else has."""
+        return new_id(prefix)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Stripe: the stand-in's own code, asked in this process; on the way there and back everything can go wrong."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,6 +46,12 @@ class WatchedStore(MemoryStore):
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
+        self._made = 0
+
+    def new_id(self, prefix: str) -> str:
+        """The same in each run: ids of jobs that look at a payment derive from it, and ids put in order what is due."""
+        self._made += 1
+        return f"{prefix}_3{hashlib.sha256(f'{self._world.seed} {self._made}'.encode()).hexdigest()[:23]}"
 
     def add_effect(self, effect: Effect) -> None:
         super().add_effect(effect)
