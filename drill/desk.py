@@ -227,8 +227,15 @@ class DrilledDesk:
 
     async def unfinished(self) -> int | None:
         """How many jobs have not ended; None while the store does not answer."""
+        return await self._count(_OPEN)
+
+    async def in_work(self) -> int | None:
+        """How many jobs the desk has still to work; those in doubt wait for Stripe, some of them until the end."""
+        return await self._count(_IN_WORK)
+
+    async def _count(self, statuses: Sequence[Status]) -> int | None:
         try:
-            counted = await asyncio.gather(*(self.calls.call("ZCARD", f"{ROOT}jobs:{status}") for status in _OPEN))
+            counted = await asyncio.gather(*(self.calls.call("ZCARD", f"{ROOT}jobs:{status}") for status in statuses))
         except StoreUnavailable:
             return None
         return sum(map(int, counted))
@@ -255,6 +262,7 @@ class DrilledDesk:
 
 _OPEN = tuple(status for status in UNFINISHED if status is not Status.PARKED)
 """What a worker must still move; a parked job waits for a human, and is a violation here."""
+_IN_WORK = (Status.QUEUED, Status.RUNNING, Status.RETRYING)
 
 
 def free_port() -> int:

@@ -163,7 +163,7 @@ class _Run:
         """Keep the drill's time and tell how far it is, until cancelled."""
         while True:
             unfinished = await self._desk.unfinished()
-            self._pace.see(unfinished)
+            self._pace.see(await self._desk.in_work())
             self._pace.stopped = enough.is_set()
             self._tell(Progress(self._phase, len(self._clients.accepted), self._plan.total, unfinished,
                                 len(self._chaos.met), sum(self._plan.breaks.values()),
