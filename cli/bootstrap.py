@@ -38,7 +38,7 @@ PIP_FAULTS = {
 """What pip says when it fails, and the sentence for it; the first that fits."""
 
 
-ALL_TESTS = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+ALL_TESTS = ("-n", str(max(2, min(4, os.cpu_count() or 2))), "--dist", "loadfile")
 """Much of the suite waits for processes and leases, so it runs in several; a file's tests stay together, in order."""
 
 
