@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cli.store_loss import epoch_of
 from cli.verify import ANSWER_SECONDS, store_url
 from shared.jobs import Status
 from shared.operator import WHO_MOST, WHY_MOST, Operator, Signed
@@ -46,7 +47,7 @@ def resolve(job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="The jo
     except ValueError as refused:
         raise typer.BadParameter(str(refused), param_hint="--who, --why") from None
     settings = Settings.load(**({} if data_dir is None else {"data_dir": data_dir}))
-    status = asyncio.run(_resolve(store_url(settings), job_id, decision, signed, confirmed=confirmed_at_stripe))
+    status = asyncio.run(_resolve(settings, job_id, decision, signed, confirmed=confirmed_at_stripe))
     if as_json:
         sys.stdout.write(json.dumps({"job_id": job_id, "status": status}) + "\n")
     else:
@@ -60,9 +61,10 @@ def _user() -> str:
         raise typer.BadParameter("Say who decides: this system's user has no name.", param_hint="--who") from None
 
 
-async def _resolve(url: str, job_id: str, decision: Decision, signed: Signed, *, confirmed: bool) -> Status:
-    calls = RedisCalls.connect(url, deadline_seconds=ANSWER_SECONDS)
+async def _resolve(settings: Settings, job_id: str, decision: Decision, signed: Signed, *, confirmed: bool) -> Status:
+    calls = RedisCalls.connect(store_url(settings), deadline_seconds=ANSWER_SECONDS)
     try:
+        await epoch_of(settings, calls).check()
         operator = Operator(calls)
         if decision is Decision.ASK_AGAIN:
             return await operator.ask_again(job_id, signed)

@@ -1,12 +1,10 @@
 """What a human may do to a job that the desk cannot end by itself: ask again, or say how it ended. Each is audited."""
 
-import asyncio
 import json
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.errors import JobNotFound, StateConflict, StoreUnavailable, TooOldToResend
+from shared.errors import JobNotFound, StateConflict, TooOldToResend
 from shared.ids import token
 from shared.jobs import Status, job_error
 from shared.redis_calls import ROOT, RedisCalls
@@ -22,7 +20,6 @@ RESOLVED = job_error("resolved_as_failed", "Whoever runs the desk looked into th
 """What a client is told; the operator's own words stay in the audit."""
 
 _DEADLINE_SECONDS = 1.5
-_PAUSE_SECONDS = 0.05
 _SAID = {
     "queued": "waiting for its first attempt", "running": "being worked right now",
     "retrying": "going to be tried again by itself", "pending": "at Stripe, waiting for the customer or the bank",
@@ -78,9 +75,9 @@ class Operator:
         return await self._operate(Verb.RESOLVE, job_id, signed, confirmed_at_stripe=confirmed_at_stripe)
 
     async def _operate(self, verb: Verb, job_id: str, signed: Signed, *, confirmed_at_stripe: bool) -> Status:
-        said, status = await self._until_answered(
-            verb, job_id, token(), signed.who, signed.why, "1" if confirmed_at_stripe else "0", BLIND_RESEND_MS,
-            json.dumps(RESOLVED))
+        said, status = await self._calls.script_until_answered(
+            _DEADLINE_SECONDS, "operate", verb, job_id, token(), signed.who, signed.why,
+            "1" if confirmed_at_stripe else "0", BLIND_RESEND_MS, json.dumps(RESOLVED))
         match said:
             case "missing":
                 raise JobNotFound("There is no job with this id.")
@@ -94,16 +91,3 @@ class Operator:
                 raise StateConflict("The job is parked and in doubt: Stripe may have it. Look at Stripe first, for "
                                     f"metadata paydesk_job_id = {job_id}; if nothing is there, confirm that.")
         return Status(status)
-
-    async def _until_answered(self, *args: str | float) -> tuple[str, str]:
-        """A lost reply is asked for again with the same token, so that nothing is done or audited twice."""
-        end = time.monotonic() + _DEADLINE_SECONDS
-        while True:
-            try:
-                said, status = await self._calls.script("operate", *args)
-            except StoreUnavailable:
-                if time.monotonic() + _PAUSE_SECONDS >= end:
-                    raise
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            return said, status

@@ -22,6 +22,7 @@ SCRIPT_NAMES = ("accept", "reserve", "claim", "record", "release", "feed", "circ
                 "moment", "note", "operate", "reconcile", "epoch")
 _CALLS_TOGETHER = 128
 _CONNECTIONS = 8
+_PAUSE_SECONDS = 0.05
 _PASSING = (ReadOnlyError, MasterDownError)
 _PASSING_PREFIXES = ("MISCONF", "BUSY", "NOREPLICAS")
 """Answers of a server that is there and will serve again: a full disk, a failover, a script that takes long."""
@@ -43,7 +44,7 @@ class RedisCalls:
     StoreLost, StoreFull, or the ResponseError of a mistake.
 
     StoreUnavailable leaves open whether the call took effect. There are no hidden retries: only a caller knows what may
-    be said twice. Built and used on one event loop.
+    be said twice, and then says so. Built and used on one event loop.
     """
 
     def __init__(self, redis: "Redis", *, deadline_seconds: float) -> None:
@@ -91,6 +92,24 @@ class RedisCalls:
                 await self.guard()
             await self.call("SCRIPT LOAD", self._scripts[name])
             return await self.call(*call)
+
+    async def script_until_answered(self, deadline_seconds: float, name: str, *args: str | float) -> Any:
+        """Run a script that may be said twice until it answers or the deadline passes.
+
+        Raises StoreLost at once: a lost store does not come back by being asked again.
+        Raises StoreUnavailable, StoreFull.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_seconds
+        while True:
+            try:
+                return await self.script(name, *args)
+            except StoreLost:
+                raise
+            except StoreUnavailable:
+                if loop.time() + _PAUSE_SECONDS >= end:
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def evaluate(self, name: str, key: str, *args: str | float) -> Any:
         """Run a script of shared/lua that writes one key alone, whatever the guard says."""

@@ -26,7 +26,6 @@ key would then charge anew (docs.stripe.com/api/idempotent_requests, read 2026-1
 CRASHES_THAT_PARK = 6
 """One crash may be a neighbour's; after it a job runs alone, and five crashes alone are its own."""
 _LIST_PAGE = 200
-_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ class JobStore:
         the deadline, so the answer is the first one.
         Raises IdempotencyConflict (another body), StoreFull, StoreLost, StoreUnavailable.
         """
-        said, created_ms, doubts = await self._until(
+        said, created_ms, doubts = await self._calls.script_until_answered(
             deadline_seconds, "accept", new.id, token(), new.body_hash, delay_ms, json.dumps(new.fields()),
             _flag(new.fresh))
         if said == "conflict":
@@ -204,10 +203,8 @@ class JobStore:
         chosen: list[Job] = []
         while len(chosen) <= limit:
             ids = await self._calls.call("ZREVRANGE", index, rank, rank + _LIST_PAGE - 1)
-            hashes = await asyncio.gather(*(self._calls.call("HGETALL", _job_key(job_id)) for job_id in ids))
-            jobs = (_job(fields, None) for fields in hashes if fields)
-            chosen += [job for job in jobs if job.caller == caller and kind in (None, job.kind)
-                       and status in (None, job.status)]
+            chosen += [job for job in await self.read(ids) if job is not None and job.caller == caller
+                       and kind in (None, job.kind) and status in (None, job.status)]
             rank += len(ids)
             if len(ids) < _LIST_PAGE:
                 break
@@ -247,7 +244,7 @@ class JobStore:
 
     async def record(self, answer: Answer, *, deadline_seconds: float) -> Recorded:
         """Record an answer with its money, once. Safe to say again: a lost reply is asked again until the deadline."""
-        verdict, _ = await self._until(deadline_seconds, "record", answer.text())
+        verdict, _ = await self._calls.script_until_answered(deadline_seconds, "record", answer.text())
         return Recorded(verdict)
 
     async def release(self, job: Job, *, error: Mapping[str, Any], delay_ms: int, unsent: bool, answered: bool,
@@ -256,13 +253,14 @@ class JobStore:
 
         `unsent`: proof that this attempt sent nothing takes its own doubt away. `answered`: Stripe is reachable.
         """
-        said = await self._until(2.0, "release", job.id, job.fence, _flag(unsent), _flag(answered), delay_ms,
-                                 json.dumps(error), Status.PARKED if park else "")
+        said = await self._calls.script_until_answered(
+            2.0, "release", job.id, job.fence, _flag(unsent), _flag(answered), delay_ms, json.dumps(error),
+            Status.PARKED if park else "")
         return None if said == "fenced" else Status(said)
 
     async def note(self, job_id: str, by: str) -> bool:
         """Note on a job that something at Stripe speaks against it; True when nothing was noted before."""
-        return bool(await self._until(2.0, "note", job_id, by))
+        return bool(await self._calls.script_until_answered(2.0, "note", job_id, by))
 
     async def read(self, job_ids: Sequence[str]) -> list[Job | None]:
         """The jobs as they stand, without their client secrets, in the order in which they are named."""
@@ -290,20 +288,6 @@ class JobStore:
         """Hand out up to `most` jobs that are due in a lane; they are due again after the grace."""
         flat = await self._calls.script("feed", lane, most, grace_ms)
         return [Due(job_id, kind) for job_id, kind in zip(flat[0::2], flat[1::2], strict=True)]
-
-    async def _until(self, deadline_seconds: float, script: str, *args: Any) -> Any:
-        """Run a script that may be said twice until it answers or the deadline passes."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + deadline_seconds
-        while True:
-            try:
-                return await self._calls.script(script, *args)
-            except StoreLost:  # it does not come back by being asked again
-                raise
-            except StoreUnavailable:
-                if loop.time() + _PAUSE_SECONDS >= end:
-                    raise
-                await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _job_key(job_id: str) -> str:

@@ -4,15 +4,19 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
+from shared.failpoints import arm
 from shared.ids import Ids
 from shared.jobs import Job, NewJob
 from shared.requests import ChargeRequest, PaymentIntentRequest, Request
 from shared.settings import Settings
 from shared.stripe_params import new_job
+from standin.client import Standin
+from tests.shared.till import Till
+from tests.worker.shop import Shop
 
 
 class Peer:
@@ -130,3 +134,21 @@ def make_job() -> MakeJob:
                       **changes)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Standin]:
+    """A stand-in for the tests of one file."""
+    with Standin.start() as standin:
+        yield standin
+
+
+@pytest.fixture
+async def shop(till: Till, running: Standin) -> AsyncIterator[Shop]:
+    """A desk with jobs and a stand-in that has their objects, both empty."""
+    running.accept()
+    running.reset()
+    made = Shop(till, running)
+    yield made
+    arm("")
+    await made.close()

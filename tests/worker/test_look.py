@@ -1,7 +1,7 @@
 """Pending charges: every look of the schedule, and after seven days the cancel at Stripe (played by the stand-in)."""
 
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -30,12 +30,6 @@ SLACK_MS = 10_000
 """The clocks of two processes on a busy machine."""
 DAY = 24 * 3600
 SCHEDULE = [60, 600, 3600, 6 * 3600, *(day * DAY for day in range(1, 8))]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Standin]:
-    with Standin.start() as standin:
-        yield standin
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Comparing with Stripe: each kind of discrepancy is found, none is invented, and what is safe is mended once."""
 
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -9,28 +8,11 @@ from shared.jobs import Book, Kind, Status
 from shared.reconcile_state import Discrepancy, LeaseLost, Run
 from shared.redis_calls import ROOT
 from shared.store import BLIND_RESEND_MS, Recorded
-from standin.client import Standin
-from tests.shared.till import Till
 from tests.worker.shop import Shop, charge, customer, intent
 from worker.reconcile import _never_reached
 from worker.stripe_reader import Stopped
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Standin]:
-    with Standin.start() as standin:
-        yield standin
-
-
-@pytest.fixture
-async def shop(till: Till, running: Standin) -> AsyncIterator[Shop]:
-    running.accept()
-    running.reset()
-    made = Shop(till, running)
-    yield made
-    await made.close()
 
 
 # --- found, each kind ---

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,7 @@ from shared.redis_calls import ROOT
 from shared.settings import Settings
 from shared.store import BLIND_RESEND_MS
 from shared.stripe_params import status_refresh_job
-from standin.client import Standin
-from tests.shared.till import ACCOUNT, Till, succeeded
+from tests.shared.till import ACCOUNT, succeeded
 from tests.worker.desks import lose_stripe
 from tests.worker.shop import KEY, Shop, charge, customer, intent
 from worker.attempt import attempt
@@ -30,22 +29,6 @@ pytestmark = pytest.mark.anyio
 STEPS = [*((step, 1) for step in ("hold", "begin", "list", "read", "retrieve", "fix", "note", "jobs", "save")),
          ("read", 5), ("fix", 3), ("save", 2)]
 """Where it stops, and at which pass."""
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Standin]:
-    with Standin.start() as standin:
-        yield standin
-
-
-@pytest.fixture
-async def shop(till: Till, running: Standin) -> AsyncIterator[Shop]:
-    running.accept()
-    running.reset()
-    made = Shop(till, running)
-    yield made
-    arm("")
-    await made.close()
 
 
 @pytest.fixture
