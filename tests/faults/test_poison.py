@@ -11,7 +11,7 @@ from shared.jobs import Job, Status
 from shared.operator import Operator, Signed
 from shared.store import CRASHES_THAT_PARK
 from tests.cli.verbs import Done, paydesk
-from tests.faults.desk_processes import DeskProcesses
+from tests.faults.desk_processes import SECRET, DeskProcesses
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,8 @@ async def under_a_supervisor(desk: DeskProcesses, poison: str) -> Job:
 async def resolved(desk: DeskProcesses, folder: Path, job_id: str, *arguments: str) -> Done:
     """`paydesk jobs resolve`, as an operator types it."""
     return await asyncio.to_thread(paydesk, folder, "", "jobs", "resolve", job_id, "--who", "ann", "--why", "seen to",
-                                   *arguments, REDIS_URL=desk.servers.store.url)
+                                   *arguments, REDIS_URL=desk.servers.store.url, PAYDESK_SECRET=SECRET,
+                                   PAYDESK_DATA_DIR=str(desk.folder))
 
 
 @pytest.mark.timeout(240)
