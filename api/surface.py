@@ -32,7 +32,8 @@ class Surface:
             return
         request_id = _given_id(scope) or f"req_{secrets.token_hex(8)}".encode()
         scope[problems.REQUEST_ID] = request_id.decode("ascii")
-        if scope["method"] == "HEAD" and scope["path"] not in self._without_head:
+        asked = scope["method"]
+        if asked == "HEAD" and scope["path"] not in self._without_head:
             scope["method"] = "GET"
         started = False
 
@@ -40,6 +41,7 @@ class Surface:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                scope["method"] = asked  # by which the server knows that HEAD gets no body
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id),
                                       (b"cache-control", b"no-store")]
             await send(message)

@@ -1,8 +1,10 @@
 """The original system's requests, unchanged, against a whole desk: in the mock without a key, and at the stand-in."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -58,6 +60,17 @@ async def test_every_original_request_works_as_it_stands(tmp_path: Path, setting
         assert (status["status"], status["amount_received"]) == ("succeeded", 10.0)
         assert status.get("mock_mode", False) is bool(marks)
         assert (stats["real_processed_usd"], stats["mock_processed_usd"]) == ((0, 85.5) if marks else (85.5, 0))
+        assert await _bytes_after_the_headers_of_head(desk.url) == b""
+
+
+async def _bytes_after_the_headers_of_head(url: str) -> bytes:
+    """A client that keeps its connection would take them for the next answer."""
+    reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+    writer.write(f"HEAD {STATS} HTTP/1.1\r\nHost: desk\r\nConnection: close\r\n\r\n".encode())
+    _, _, after = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return after
 
 
 async def _got(client: httpx2.AsyncClient, address: str) -> dict[str, Any]:
