@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -8,6 +9,13 @@ from cli.servers import STORE, EmbeddedServer
 from shared.redis_calls import RedisCalls
 from tests.deploy.procfile_desk import ProcfileDesk
 from tests.shared.till import Till, emptied
+
+
+def pytest_configure() -> None:
+    """Hear of interruptions and hang-ups whatever began the run: under `&` and `nohup` it would ignore them."""
+    for number, heard in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, heard)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from shared.redis_calls import ROOT, RedisCalls
 from shared.settings import Settings
 from standin.client import Standin
 from tests.api.front import PAYMENTS, Front, job_id_of, serving
+from tests.faults.desk_processes import eventually
 from worker.desk import Desk
 from worker.loop import work
 from worker.main import create_desk
@@ -67,6 +68,14 @@ class AtStripe:
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
+
+    async def early_in_a_window(self) -> None:
+        """Let a freshness window have begun less than half of it ago: what is asked next is asked in one."""
+        async def is_early() -> bool:
+            seconds, _ = await self.calls.call("TIME")
+            return int(seconds) * 1000 % FRESH_MS < FRESH_MS / 2
+
+        await eventually(is_early, FRESH_MS / 1000, "an early moment of a window")
 
     def reads(self) -> int:
         """How often Stripe was read."""

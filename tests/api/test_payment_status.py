@@ -35,6 +35,7 @@ async def test_a_payment_seen_a_moment_ago_is_told_from_the_record(stripe: AtStr
 
 async def test_an_older_record_is_asked_of_stripe_once_however_many_ask(stripe: AtStripe) -> None:
     made = await stripe.created()
+    await stripe.early_in_a_window()
     responses = await stripe.asked(made, times=20)
     assert {response.status_code for response in responses} == {200}
     assert len({response.text for response in responses}) == 1
@@ -57,6 +58,7 @@ async def test_who_asks_while_an_earlier_windows_job_waits_for_its_turn_waits_wi
 @pytest.mark.parametrize("polls", [1, 12])
 async def test_an_intent_paid_in_a_browser_is_revenue_once(stripe: AtStripe, polls: int) -> None:
     made = await stripe.created()
+    await stripe.early_in_a_window()
     stripe.standin.pay(made)
     responses = await stripe.asked(made, times=polls)
     assert {(response.json()["status"], response.json()["amount_received"]) for response in responses} == {
@@ -125,6 +127,7 @@ async def test_out_of_reach_what_was_seen_is_stale_and_what_was_not_is_503(strip
 async def test_when_stripe_does_not_tell_the_last_seen_is_stale(stripe: AtStripe, fault: str) -> None:
     made = await stripe.created()
     stripe.standin.fault(fault, method="GET", times=9)
+    await stripe.early_in_a_window()
     told = await stripe.told(made)
     assert told["stale"] is True
     assert (await stripe.ask(made)).json()["stale"] is True

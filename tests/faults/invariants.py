@@ -55,12 +55,14 @@ async def check(desk: DeskProcesses) -> None:
 
 
 async def _calls_without_an_attempt(desk: DeskProcesses) -> AsyncIterator[str]:
-    """Each attempt calls once: nothing below it tries again by itself. A store that lost attempts is not asked."""
+    """Each attempt calls once: nothing below it tries again by itself. What a store lost attempts of is not asked."""
     calls = Counter(request["job_id"] for request in desk.standin.requests()
                     if request["method"] == "POST" and str(request["path"]).count("/") == 2)
     for job_id in desk.accepted:
         job = await desk.jobs.get(job_id)
-        if job is not None and calls[job_id] > job.attempts and job.fence < _FENCES_A_LOSS:
+        if job is None or job.fence >= _FENCES_A_LOSS or (job.first_sent_ms and not job.attempts):
+            continue
+        if calls[job_id] > job.attempts:
             yield f"{job_id} was sent {calls[job_id]} times in {job.attempts} attempts"
 
 
